@@ -1,0 +1,224 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/golden"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire/api"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire/openai"
+)
+
+func FuzzParse_Generate(f *testing.F)   { fuzzParse(f, "/api/generate", "generate") }
+func FuzzParse_Chat(f *testing.F)       { fuzzParse(f, "/api/chat", "chat") }
+func FuzzParse_Embed(f *testing.F)      { fuzzParse(f, "/api/embed", "embed") }
+func FuzzParse_Embeddings(f *testing.F) { fuzzParse(f, "/api/embeddings", "embeddings") }
+func FuzzParse_Show(f *testing.F)       { fuzzParse(f, "/api/show", "models") }
+func FuzzParse_OpenAIChat(f *testing.F) { fuzzParse(f, "/v1/chat/completions", "openai-chat") }
+
+// hard are bodies at the edges of what decoders agree on, for every route.
+var hard = []string{
+	`{"model":"a","Model":"b"}`, `{"model":"a","mode\u006c":"b"}`, "{\"model\":\"a\",\"\u017ftream\":false,\"stream\":true}",
+	"{\"model\":\"a\",\"\u212aeep_alive\":0}", `{"model":"a","x":1,"X":2}`, "{\"model\":\"a\",\"\xff\":1,\"\ufffd\":2}",
+	`{"model":"a","options":{"a":1,"\u0061":2}}`, `{"model":"a","options":{"\ud800":1,"\ufffd":2}}`,
+	"{\"model\":\"a\",\"prompt\":\"\xff\xe2\x82\\ud800\\ud800\\udc00\\udc00\\n\"}", `{"model":"a"}{}`, "{\"model\":\"a\"}\x00",
+	"\ufeff{}", " ", "", "nul", "null", "nullx", "[]", "5x", `"a`, `{"model":"a","options":{"temperature":1e999}}`,
+	`{"model":"a","top_logprobs":1e1}`, `{"model":"a","top_logprobs":-0}`, `{"model":"a","width":2147483648}`,
+	`{"model":"a","images":["%%%"]}`, `{"model":"a","images":["aGk\u003d","aGVs\nbG8=\r\n",[1,255,null],null]}`, `{"model":"a","images":[[256]]}`,
+	`{"model":"a","think":"\u0068igh"}`, `{"model":"a","think":{}}`, `{"model":"a","keep_alive":"1\u0068"}`, `{"model":"a","keep_alive":[1e999]}`,
+	`{"model":"a","keep_alive":-1e-300}`, `{"model":"a","keep_alive":1e300}`, `{"model":"a","messages":[null,{"ROLE":"x","content":null}]}`,
+	`{"model":"a","messages":[{"tool_calls":[{"function":{"arguments":"{}"}}]}]}`,
+	`{"model":"a","messages":[{"tool_calls":[{"function":{"arguments":null,"index":1.5}}]}]}`,
+	`{"model":"a","messages":[{"tool_calls":[{"function":{"arguments":{"\ud800":1}}}]}]}`,
+	"{\"model\":\"a\",\"messages\":[{\"tool_calls\":[{\"function\":{\"arguments\":{\"\xff\":1}}}]}]}",
+	`{"model":"a","messages":[{"tool_calls":[{"function":{"arguments":{"a":{"b":[1,{"c":1,"c":2}]}}}}]}]}`,
+	`{"model":"a","tools":[{"function":{"parameters":{"type":["a"]}}}]}`,
+	`{"model":"a","tools":[{"function":{"parameters":{"properties":{"p":{"type":["a",null],"anyOf":[{"Type":"x","TYPE":"y"}]}}}}}]}`,
+	`{"model":"a","tools":[{"function":{"parameters":{"properties":{"p":{"type":5}}}}}]}`,
+	`{"model":"a","tools":[{"function":{"parameters":{"properties":[],"required":[1]}}}]}`,
+	`{"model":"a","messages":[{"content":[{"type":"text","type":"image_url"}]}],"stream_options":{"INCLUDE_USAGE":false}}`,
+	`{"model":"a","messages":[{}],"stream_options":{},"temperature":1e999}`,
+	`{"model":"a","messages":[{}],"stream_options":null,"stop":[1,1e999],"seed":9223372036854775808}`,
+}
+
+// fuzzParse holds the parser to the decoder that a node uses, on anything.
+func fuzzParse(f *testing.F, path, recordings string) {
+	route := routeOf(path)
+	for _, record := range golden.Load(f, recordings) {
+		if record.Request.Path == path && len(record.Request.Body) < 4<<10 {
+			f.Add(record.Request.Body)
+		}
+	}
+	for _, body := range hard {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) { check(t, route, body) })
+}
+
+// check holds one body to every promise that can be stated without knowing it.
+func check(t *testing.T, route Route, body []byte) {
+	t.Helper()
+	before := bytes.Clone(body)
+	request, err := Parse(route, body)
+	if !bytes.Equal(before, body) {
+		t.Fatalf("the body was changed\nbefore %q\n after %q", before, body)
+	}
+	if err == nil {
+		checkUpstream(t, route, body, request)
+		return
+	}
+	bad, ok := err.(*BadRequest)
+	if !ok {
+		t.Fatalf("%q: error %v is no *BadRequest", body, err)
+	}
+	want, decodeErr := decode(route, body)
+	switch bad.Reason {
+	case ReasonEmptyBody, ReasonMalformed:
+		message := fmt.Sprint(decodeErr)
+		if message == "EOF" && route.Dialect == Ollama {
+			message = "missing request body"
+		}
+		if decodeErr == nil || bad.Message != shorten(message, messageLimit) {
+			t.Errorf("%q: refused with %q, a node says %v", body, bad.Message, decodeErr)
+		}
+	case ReasonWrongType:
+		if bad.Message == "invalid input type" && decodeErr == nil {
+			break // not a matter of decoding
+		}
+		if decodeErr == nil || bad.Message != shorten(decodeErr.Error(), messageLimit) {
+			t.Errorf("%q: refused with %q, a node says %v", body, bad.Message, decodeErr)
+		}
+	case ReasonDuplicateField, ReasonTrailingData, ReasonAmbiguous: // our own
+	default:
+		if decodeErr != nil {
+			t.Errorf("%q: refused as %s, which comes after decoding, where a node says %v (%+v)", body, bad.Reason, decodeErr, want)
+		}
+	}
+}
+
+// checkUpstream holds what is sent on to what came: a node decodes both into the same request.
+func checkUpstream(t *testing.T, route Route, body []byte, request *Request) {
+	t.Helper()
+	sent := request.Body.Bytes()
+	if request.Body.Len() != int64(len(sent)) {
+		t.Errorf("%q: Len is %d, have %d bytes", body, request.Body.Len(), len(sent))
+	}
+	if !jsontext.Value(sent).IsValid() {
+		t.Errorf("%q: sent on as %q, which is not strict JSON", body, sent)
+	}
+	came, err := decode(route, body)
+	if err != nil {
+		t.Errorf("%q: accepted, a node says %v", body, err)
+	}
+	went, err := decode(route, sent)
+	if err != nil {
+		t.Errorf("%q: sent on as %q, to which a node says %v", body, sent, err)
+	}
+	if request.Task != Render {
+		streamed(came)
+	}
+	if !reflect.DeepEqual(came, went) {
+		t.Errorf("%q\nsent on as %q\n came %+v\n went %+v", body, sent, came, went)
+	}
+
+	again, err := Parse(route, sent)
+	if err != nil {
+		t.Fatalf("%q: sent on as %q, which is refused: %v", body, sent, err)
+	}
+	if twice := again.Body.Bytes(); !bytes.Equal(sent, twice) {
+		t.Errorf("%q: sent on as %q, and that as %q", body, sent, twice)
+	}
+	if again.Task != request.Task || again.Model != request.Model || again.Runner != request.Runner ||
+		!bytes.Equal(again.Options, request.Options) || !reflect.DeepEqual(again.KeepAlive, request.KeepAlive) ||
+		again.Verbose != request.Verbose || again.System != request.System {
+		t.Errorf("%q: read as %+v, what is sent on as %+v", body, request, again)
+	}
+	checkRequest(t, body, came, request)
+}
+
+// checkRequest holds the fields of a Request to what the decoder made of the body.
+func checkRequest(t *testing.T, body []byte, came any, q *Request) {
+	t.Helper()
+	var model string
+	task, commands := Answer, false
+	var keep *api.Duration
+	var render bool
+	switch c := came.(type) {
+	case *api.GenerateRequest:
+		model, keep, render, commands = c.Model, c.KeepAlive, c.DebugRenderOnly, c.Prompt == ""
+	case *api.ChatRequest:
+		model, keep, render, commands = c.Model, c.KeepAlive, c.DebugRenderOnly, len(c.Messages) == 0
+	case *api.EmbedRequest:
+		model, keep = c.Model, c.KeepAlive
+	case *api.EmbeddingRequest:
+		model, keep = c.Model, c.KeepAlive
+	case *api.ShowRequest:
+		if model = c.Model; model == "" {
+			model = c.Name
+		}
+		if q.Verbose != c.Verbose || q.System != (c.System != "") {
+			t.Errorf("%q: verbose %v system %v, a node reads %+v", body, q.Verbose, q.System, c)
+		}
+	case *openai.ChatCompletionRequest:
+		model, render = c.Model, c.DebugRenderOnly
+	}
+	switch {
+	case commands && keep != nil && keep.Duration == 0:
+		task = Unload
+	case commands:
+		task = Load
+	case render:
+		task = Render
+	}
+	if q.Model.Spelling != model || q.Task != task || (q.KeepAlive == nil) != (keep == nil) {
+		t.Errorf("%q: read as %+v, a node reads %+v", body, q, came)
+	}
+}
+
+// decode decodes as a node does.
+func decode(route Route, body []byte) (any, error) {
+	v := reflect.New(forms[route.Path].schema.shadow).Interface()
+	return v, json.NewDecoder(bytes.NewReader(body)).Decode(v)
+}
+
+// streamed changes a decoded request as upstream does.
+func streamed(v any) {
+	on := true
+	switch v := v.(type) {
+	case *api.GenerateRequest:
+		v.Stream = &on
+	case *api.ChatRequest:
+		v.Stream = &on
+	case *openai.ChatCompletionRequest:
+		v.Stream = true
+		v.StreamOptions = &openai.StreamOptions{IncludeUsage: true}
+	}
+}
+
+// The seeds above are too many to be told apart by number when one of them fails.
+func TestParse_HardBodies(t *testing.T) {
+	for path := range forms {
+		for _, body := range hard {
+			check(t, routeOf(path), []byte(body))
+		}
+	}
+}
+
+func TestParse_AgreesOnDepth(t *testing.T) {
+	for _, depth := range []int{9998, 9999, 10000, 10001} {
+		for _, text := range []string{
+			strings.Repeat("[", depth) + strings.Repeat("]", depth),
+			strings.Repeat(`{"":`, depth) + "1" + strings.Repeat("}", depth),
+		} {
+			for _, body := range []string{text, `{"model":"a","zzz":` + text + "}", `{"model":"a","options":{"a":` + text + "}}"} {
+				check(t, routeOf("/api/generate"), []byte(body))
+			}
+		}
+	}
+}

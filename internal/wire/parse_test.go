@@ -1,0 +1,309 @@
+package wire
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestParse_RefusesWhatReadsTwoWays(t *testing.T) {
+	tests := []struct {
+		name, path, body string
+		reason           string // "": accepted
+	}{
+		{"a field twice", "/api/chat", `{"model":"a","model":"a"}`, ReasonDuplicateField},
+		{"a field in two cases", "/api/chat", `{"model":"a","MODEL":"b"}`, ReasonDuplicateField},
+		{"a field escaped", "/api/chat", `{"model":"a","mod\u0065l":"b"}`, ReasonDuplicateField},
+		{"a field with a long s", "/api/chat", "{\"model\":\"a\",\"stream\":true,\"\u017ftream\":false}", ReasonDuplicateField},
+		{"a field with a Kelvin sign", "/api/chat", "{\"model\":\"a\",\"keep_alive\":1,\"\u212aeep_alive\":0}", ReasonDuplicateField},
+		{"a field with an escaped long s", "/api/chat", `{"model":"a","stream":true,"\u017ftream":false}`, ReasonDuplicateField},
+		{"a field twice, once null", "/api/chat", `{"model":"a","stream":false,"Stream":null}`, ReasonDuplicateField},
+		{"an unknown field twice", "/api/chat", `{"model":"a","zzz":1,"zzz":1}`, ReasonDuplicateField},
+		{"an unknown field in two cases", "/api/chat", `{"model":"a","zzz":1,"zzZ":1}`, ReasonDuplicateField},
+		{"an unknown field in two cases of another script", "/api/chat", `{"model":"a","straße":1,"éa":1,"ÉA":1}`, ReasonDuplicateField},
+		{"unknown fields with different bad bytes", "/api/chat", "{\"model\":\"a\",\"\xff\":1,\"\xfe\":1}", ReasonDuplicateField},
+		{"unknown fields that differ", "/api/chat", `{"model":"a","straße":1,"STRASSE":1}`, ""},
+		{"inside a message", "/api/chat", `{"model":"a","messages":[{"role":"user","Role":"system"}]}`, ReasonDuplicateField},
+		{"inside a tool", "/api/chat", `{"model":"a","tools":[{"function":{"name":"a","NAME":"b"}}]}`, ReasonDuplicateField},
+		{"inside a property", "/api/chat", `{"model":"a","tools":[{"function":{"parameters":{"properties":{"p":{"enum":[],"Enum":[]}}}}}]}`, ReasonDuplicateField},
+		{"inside stream_options", "/v1/chat/completions", `{"model":"a","messages":[{}],"stream_options":{"include_usage":true,"Include_Usage":false}}`, ReasonDuplicateField},
+		{"inside response_format", "/v1/chat/completions", `{"model":"a","messages":[{}],"response_format":{"type":"a","TYPE":"b"}}`, ReasonDuplicateField},
+
+		{"an option in two cases is two options", "/api/chat", `{"model":"a","options":{"seed":1,"SEED":2}}`, ""},
+		{"an option twice", "/api/chat", `{"model":"a","options":{"seed":1,"seed":2}}`, ReasonDuplicateField},
+		{"an option escaped", "/api/chat", `{"model":"a","options":{"seed":1,"s\u0065ed":2}}`, ReasonDuplicateField},
+		{"options that are equal once replaced", "/api/chat", "{\"model\":\"a\",\"options\":{\"\xff\":1,\"\\ud800\":2}}", ReasonDuplicateField},
+		{"a property twice", "/api/chat", `{"model":"a","tools":[{"function":{"parameters":{"properties":{"p":{},"p":{}}}}}]}`, ReasonDuplicateField},
+		{"properties in two cases", "/api/chat", `{"model":"a","tools":[{"function":{"parameters":{"properties":{"p":{},"P":{}}}}}]}`, ""},
+		{"an argument twice", "/api/chat", `{"model":"a","messages":[{"tool_calls":[{"function":{"arguments":{"a":1,"a":2}}}]}]}`, ReasonDuplicateField},
+		{"arguments in two cases", "/api/chat", `{"model":"a","messages":[{"tool_calls":[{"function":{"arguments":{"a":1,"A":2}}}]}]}`, ""},
+		{"deep in a format", "/api/chat", `{"model":"a","format":{"properties":{"a":[{"x":1,"x":2}]}}}`, ReasonDuplicateField},
+		{"cases in a format", "/api/chat", `{"model":"a","format":{"properties":{"a":1,"A":[{"x":1,"X":2}]}}}`, ""},
+		{"in a content part", "/v1/chat/completions", `{"model":"a","messages":[{"content":[{"type":"text","type":"image_url"}]}]}`, ReasonDuplicateField},
+		{"inside an unknown field", "/v1/chat/completions", `{"model":"a","messages":[{}],"metadata":{"a":1,"a":2}}`, ReasonDuplicateField},
+		{"equal keys in two objects", "/v1/chat/completions", `{"model":"a","messages":[{},{}],"metadata":[{"a":1},{"a":{"a":2}}]}`, ""},
+
+		{"text behind the body", "/api/chat", `{"model":"a"} trailing`, ReasonTrailingData},
+		{"a second body", "/api/chat", `{"model":"a"}{"model":"b"}`, ReasonTrailingData},
+		{"a comma behind the body", "/api/chat", `{"model":"a"},`, ReasonTrailingData},
+		{"a NUL behind the body", "/api/chat", "{\"model\":\"a\"}\x00", ReasonTrailingData},
+		{"white space behind the body", "/api/chat", " \r\n\t{\"model\":\"a\"} \r\n\t", ""},
+
+		{"a bad byte in the key of an argument", "/api/chat", "{\"model\":\"a\",\"messages\":[{\"tool_calls\":[{\"function\":{\"arguments\":{\"\xff\":1}}}]}]}", ReasonWrongType},
+		{"halves that a node's other parser joins", "/api/chat", `{"model":"a","messages":[{"tool_calls":[{"function":{"arguments":{"\ud800\uffff":1}}}]}]}`, ReasonAmbiguous},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Parse(routeOf(test.path), []byte(test.body))
+			switch bad, _ := err.(*BadRequest); {
+			case err == nil && test.reason != "":
+				t.Errorf("%s: accepted, want %s", test.body, test.reason)
+			case err != nil && (bad == nil || bad.Reason != test.reason || bad.Status != http.StatusBadRequest || !bad.Early):
+				t.Errorf("%s: got %+v, want reason %q", test.body, bad, test.reason)
+			}
+		})
+	}
+}
+
+func TestParse_SendsOnWhatWasJudged(t *testing.T) {
+	tests := []struct{ name, path, body, want string }{
+		{"embed as it came", "/api/embed", ` {"model":"a", "input":["x" , "y"],"stream":false}` + "\n", `{"model":"a", "input":["x" , "y"],"stream":false}`},
+		{"show as it came", "/api/show", `{"name":"a","verbose":true}`, `{"name":"a","verbose":true}`},
+		{"generate streams", "/api/generate", `{"model":"a","prompt":"x"}`, `{"model":"a","prompt":"x","stream":true}`},
+		{"streaming already", "/api/generate", `{"stream" : true,"model":"a","prompt":"x"}`, `{"stream" : true,"model":"a","prompt":"x"}`},
+		{"chat streams in place", "/api/chat", `{"model":"a","stream":false ,"messages":[{}]}`, `{"model":"a","stream":true ,"messages":[{}]}`},
+		{"null is no stream on /v1", "/v1/chat/completions", `{"stream":null,"model":"a","messages":[{}]}`, `{"stream":true,"model":"a","messages":[{}],"stream_options":{"include_usage":true}}`},
+		{"usage beside other options", "/v1/chat/completions", `{"model":"a","messages":[{}],"stream":true,"stream_options":{"x":1}}`, `{"model":"a","messages":[{}],"stream":true,"stream_options":{"x":1,"include_usage":true}}`},
+		{"usage in empty options", "/v1/chat/completions", `{"model":"a","messages":[{}],"stream":true,"stream_options":{ }}`, `{"model":"a","messages":[{}],"stream":true,"stream_options":{ "include_usage":true}}`},
+		{"usage in null options", "/v1/chat/completions", `{"model":"a","messages":[{}],"stream":true,"stream_options":null}`, `{"model":"a","messages":[{}],"stream":true,"stream_options":{"include_usage":true}}`},
+		{"usage refused by the client", "/v1/chat/completions", `{"stream_options":{"Include_Usage":false},"model":"a","messages":[{}]}`, `{"stream_options":{"include_usage":true},"model":"a","messages":[{}],"stream":true}`},
+		{"a rendering as it came", "/v1/chat/completions", `{"model":"a","messages":[{}],"_debug_render_only":true}`, `{"model":"a","messages":[{}],"_debug_render_only":true}`},
+		{"canonical names", "/api/chat", "{\"MODEL\":\"a\",\"me\\u0073sages\":[{\"Role\":\"user\",\"CONTENT\":\"x\"}],\"\u017ftream\":true}", `{"model":"a","messages":[{"role":"user","content":"x"}],"stream":true}`},
+		{"names of free maps stay", "/api/chat", `{"model":"a","stream":true,"options":{"Seed":1},"format":{"Type":1},"Zzz":{"Model":1}}`, `{"model":"a","stream":true,"options":{"Seed":1},"format":{"Type":1},"Zzz":{"Model":1}}`},
+		{"numbers, order and escapes stay", "/api/chat", `{"model":"\u0061","stream":true,"format":{"b":1.0e2,"a":0.10,"c":123456789012345678901234567890,"\u0064":"\/"}}`, `{"model":"\u0061","stream":true,"format":{"b":1.0e2,"a":0.10,"c":123456789012345678901234567890,"\u0064":"\/"}}`},
+		{"bad bytes, one by one", "/api/generate", "{\"model\":\"a\",\"stream\":true,\"prompt\":\"\xff\xe2\x82x\xed\xa0\x80é\"}", "{\"model\":\"a\",\"stream\":true,\"prompt\":\"\ufffd\ufffd\ufffdx\ufffd\ufffd\ufffdé\"}"},
+		{"halves of surrogate pairs", "/api/generate", `{"model":"a","stream":true,"prompt":"\ud800 \uDC00 \\ud800 \ud83d\ude00 \ud800\ud83d\ude00"}`, `{"model":"a","stream":true,"prompt":"\ufffd \ufffd \\ud800 \ud83d\ude00 \ufffd\ud83d\ude00"}`},
+		{"bad bytes in keys", "/api/generate", "{\"model\":\"a\",\"stream\":true,\"options\":{\"\xff\":{\"\\udfff\":1}}}", "{\"model\":\"a\",\"stream\":true,\"options\":{\"\ufffd\":{\"\\ufffd\":1}}}"},
+		{"bad bytes beside renamed fields", "/api/chat", "{\"Model\":\"a\",\"messages\":[{\"CONTENT\":\"\xff\",\"\xff\":\"\xff\"}],\"Stream\":false}", "{\"model\":\"a\",\"messages\":[{\"content\":\"\ufffd\",\"\ufffd\":\"\ufffd\"}],\"stream\":true}"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			request := mustParse(t, test.path, test.body)
+			if got := string(request.Body.Bytes()); got != test.want {
+				t.Errorf("%s\n got %s\nwant %s", test.body, got, test.want)
+			}
+			checkUpstream(t, routeOf(test.path), []byte(test.body), request)
+		})
+	}
+}
+
+func TestParse_ReadsWhatTheGatewayDecidesBy(t *testing.T) {
+	set := func(n int) OptionalInt { return OptionalInt{Value: n, Set: true} }
+	minutes := func(d time.Duration) *time.Duration { return &d }
+	tests := []struct {
+		name, path, body string
+		want             Request
+	}{
+		{"native streams unless told otherwise", "/api/generate", `{"model":"a","prompt":"x"}`, Request{Stream: true}},
+		{"null is untold", "/api/chat", `{"model":"a","messages":[{}],"stream":null}`, Request{Stream: true}},
+		{"no stream", "/api/chat", `{"model":"a","messages":[{}],"stream":false}`, Request{}},
+		{"embeddings have no stream", "/api/embed", `{"model":"a","stream":true}`, Request{}},
+		{"OpenAI does not stream untold", "/v1/chat/completions", `{"model":"a","messages":[{}]}`, Request{}},
+		{"OpenAI streams when told", "/v1/chat/completions", `{"model":"a","messages":[{}],"stream":true}`, Request{Stream: true}},
+		{"usage asked for", "/v1/chat/completions", `{"model":"a","messages":[{}],"stream":true,"stream_options":{"include_usage":true}}`, Request{Stream: true, IncludeUsage: true}},
+		{"usage declined", "/v1/chat/completions", `{"model":"a","messages":[{}],"stream":true,"stream_options":{"include_usage":false}}`, Request{Stream: true}},
+
+		{"no prompt loads", "/api/generate", `{"model":"a"}`, Request{Stream: true, Task: Load}},
+		{"an empty prompt loads, whatever else is there", "/api/generate", `{"model":"a","prompt":"","suffix":"x","images":["aGk="],"_debug_render_only":true}`, Request{Stream: true, Task: Load}},
+		{"no prompt and no time to stay unloads", "/api/generate", `{"model":"a","prompt":null,"keep_alive":0}`, Request{Stream: true, Task: Unload, KeepAlive: minutes(0)}},
+		{"0s unloads", "/api/generate", `{"model":"a","keep_alive":"0s"}`, Request{Stream: true, Task: Unload, KeepAlive: minutes(0)}},
+		{"less than a nanosecond unloads", "/api/generate", `{"model":"a","keep_alive":1e-10}`, Request{Stream: true, Task: Unload, KeepAlive: minutes(0)}},
+		{"a prompt and no time to stay is work", "/api/generate", `{"model":"a","prompt":"x","keep_alive":0}`, Request{Stream: true, KeepAlive: minutes(0)}},
+		{"white space is a prompt", "/api/generate", `{"model":"a","prompt":" "}`, Request{Stream: true}},
+		{"no messages load", "/api/chat", `{"model":"a","messages":[ ],"keep_alive":"1h"}`, Request{Stream: true, Task: Load, KeepAlive: minutes(time.Hour)}},
+		{"no messages and no time to stay unload", "/api/chat", `{"model":"a","keep_alive":0}`, Request{Stream: true, Task: Unload, KeepAlive: minutes(0)}},
+		{"rendering", "/api/chat", `{"model":"a","messages":[{}],"_debug_render_only":true}`, Request{Stream: true, Task: Render}},
+		{"rendering in OpenAI's dialect", "/v1/chat/completions", `{"model":"a","messages":[{}],"_debug_render_only":true}`, Request{Task: Render}},
+		{"embeddings are always work", "/api/embeddings", `{"model":"a","keep_alive":0}`, Request{KeepAlive: minutes(0)}},
+
+		{"for ever", "/api/embed", `{"model":"a","keep_alive":-2}`, Request{KeepAlive: minutes(-1)}},
+		{"for ever as a string", "/api/embed", `{"model":"a","keep_alive":"-2m"}`, Request{KeepAlive: minutes(-1)}},
+		{"longer than durations go", "/api/embed", `{"model":"a","keep_alive":1e300}`, Request{KeepAlive: minutes(-1)}},
+		{"parts of seconds", "/api/embed", `{"model":"a","keep_alive":1.5}`, Request{KeepAlive: minutes(1500 * time.Millisecond)}},
+		{"null is not said", "/api/embed", `{"model":"a","keep_alive":null}`, Request{}},
+		{"OpenAI knows no keep_alive", "/v1/chat/completions", `{"model":"a","messages":[{}],"keep_alive":0,"options":{"num_ctx":1}}`, Request{}},
+
+		{
+			"runner options", "/api/embed", `{"model":"a","options":{"num_ctx":4096.9,"num_batch":-1.5,"num_gpu":0,"main_gpu":1e0,"num_thr\u0065ad":2,"use_mmap":false,"seed":1}}`,
+			Request{Runner: RunnerOptions{NumCtx: set(4096), NumBatch: set(-1), NumGPU: set(0), MainGPU: set(1), NumThread: set(2), UseMMap: OptionalBool{Set: true}}},
+		},
+		{"runner options in another case are others", "/api/embed", `{"model":"a","options":{"NUM_CTX":1,"Use_mmap":true}}`, Request{}},
+		{"runner options of another type are the node's business", "/api/embed", `{"model":"a","options":{"num_ctx":"1","num_gpu":[{"num_batch":2}],"use_mmap":1,"num_batch":true}}`, Request{}},
+		{"runner options that are null", "/api/embed", `{"model":"a","options":{"num_ctx":null,"use_mmap":null}}`, Request{}},
+		{"runner options beyond int", "/api/embed", `{"model":"a","options":{"num_ctx":1e300,"num_gpu":-1e300}}`, Request{Runner: RunnerOptions{NumCtx: set(math.MaxInt), NumGPU: set(math.MinInt)}}},
+		{"a use of mmap", "/api/embed", `{"model":"a","options":{"use_mmap":true}}`, Request{Runner: RunnerOptions{UseMMap: OptionalBool{true, true}}}},
+
+		{"show by its old field", "/api/show", `{"model":"","name":"a"}`, Request{}},
+		{"show prefers the new one", "/api/show", `{"model":"a","name":"b"}`, Request{}},
+		{"show at length", "/api/show", `{"model":"a","verbose":true,"system":"x"}`, Request{Verbose: true, System: true}},
+		{"show with an empty system", "/api/show", `{"model":"a","verbose":false,"system":""}`, Request{}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := *mustParse(t, test.path, test.body)
+			if got.Model.Spelling != "a" || got.Route.Path != test.path {
+				t.Errorf("%s: model %q on %s, want a", test.body, got.Model, got.Route.Path)
+			}
+			got.Route, got.Model, got.Body, got.Options = Route{}, ModelName{}, nil, nil
+			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(ModelName{})); diff != "" {
+				t.Errorf("%s (-want +got)\n%s", test.body, diff)
+			}
+		})
+	}
+}
+
+func TestParse_GivesOptionsAsWritten(t *testing.T) {
+	tests := []struct{ name, path, body, want string }{
+		{"as written", "/api/chat", `{"model":"a","OPTIONS": {"b" : 1.0,"a":2} }`, `{"b" : 1.0,"a":2}`},
+		{"with bad bytes replaced", "/api/chat", "{\"model\":\"a\",\"options\":{\"\xff\":\"\\ud800\"}}", "{\"\ufffd\":\"\\ufffd\"}"},
+		{"none", "/api/chat", `{"model":"a"}`, ""},
+		{"null", "/api/chat", `{"model":"a","options":null}`, ""},
+		{"not on /v1", "/v1/chat/completions", `{"model":"a","messages":[{}],"options":{}}`, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := mustParse(t, test.path, test.body).Options; string(got) != test.want || (got == nil) != (test.want == "") {
+				t.Errorf("%s: got %q, want %q", test.body, got, test.want)
+			}
+		})
+	}
+}
+
+func TestParse_RefusesInANodesOrderAndWords(t *testing.T) {
+	const required, hosted = "model is required", "ollama cloud is disabled: remote model is unavailable"
+	tests := []struct {
+		name, path, body string
+		want             BadRequest
+	}{
+		{"generate without model", "/api/generate", `{}`, BadRequest{404, "model '' not found", false, ReasonNoModel, Ollama}},
+		{"generate with a blank model", "/api/generate", `{"model":" "}`, BadRequest{404, "model ' ' not found", false, ReasonNoModel, Ollama}},
+		{"chat without model", "/api/chat", `null`, BadRequest{400, required, false, ReasonNoModel, Ollama}},
+		{"embed without model", "/api/embed", `{"input":5}`, BadRequest{404, "model '' not found", false, ReasonNoModel, Ollama}},
+		{"embeddings without model", "/api/embeddings", `{}`, BadRequest{400, required, false, ReasonNoModel, Ollama}},
+		{"show without model", "/api/show", `{"model":" "}`, BadRequest{400, required, false, ReasonNoModel, Ollama}},
+		{"OpenAI without model", "/v1/chat/completions", `{"messages":[{}]}`, BadRequest{400, required, false, ReasonNoModel, OpenAI}},
+		{"OpenAI without messages comes first", "/v1/chat/completions", `{"messages":[],"top_logprobs":99}`, BadRequest{400, "[] is too short - 'messages'", true, ReasonNoMessages, OpenAI}},
+		{"top_logprobs comes before the model", "/api/chat", `{"top_logprobs":21}`, BadRequest{400, "top_logprobs must be between 0 and 20", false, ReasonOutOfRange, Ollama}},
+		{"top_logprobs on /v1", "/v1/chat/completions", `{"messages":[{}],"top_logprobs":-1}`, BadRequest{400, "top_logprobs must be between 0 and 20", false, ReasonOutOfRange, OpenAI}},
+		{"not a name", "/v1/chat/completions", `{"model":"a b","messages":[{}]}`, BadRequest{400, "invalid model name", false, ReasonBadModelName, OpenAI}},
+		{"two places for one model", "/api/chat", `{"model":" a:cloud:local "}`, BadRequest{400, `use either :local or :cloud, not both: "a:cloud:local"`, false, ReasonBadModelName, Ollama}},
+		{"hosted model", "/api/chat", `{"model":"a:cloud"}`, BadRequest{403, hosted, false, ReasonCloudModel, Ollama}},
+		{"hosted model, escaped", "/api/chat", `{"model":"a:cl\u006fud"}`, BadRequest{403, hosted, false, ReasonCloudModel, Ollama}},
+		{"hosted model comes before the input", "/api/embed", `{"model":"a:x-cloud","input":5}`, BadRequest{403, hosted, false, ReasonCloudModel, Ollama}},
+		{"hosted model on /v1", "/v1/chat/completions", `{"model":"a:x-Cloud","messages":[{}]}`, BadRequest{403, hosted, false, ReasonCloudModel, Ollama}},
+		{"hosted model's details", "/api/show", `{"name":"a:cloud"}`, BadRequest{403, "ollama cloud is disabled: remote model details are unavailable", false, ReasonCloudModel, Ollama}},
+		{"an input with null", "/api/embed", `{"model":"a","input":["a",null]}`, BadRequest{400, "invalid input type", false, ReasonWrongType, Ollama}},
+		{"nothing", "/api/show", ``, BadRequest{400, "missing request body", true, ReasonEmptyBody, Ollama}},
+		{"white space", "/v1/chat/completions", "\n", BadRequest{400, "EOF", true, ReasonEmptyBody, OpenAI}},
+		{"a syntax error outranks a duplicate", "/api/chat", `{"model":1,"model":1`, BadRequest{400, "unexpected EOF", true, ReasonMalformed, Ollama}},
+		{"the first wrong type counts", "/api/chat", `{"stream":1,"model":2}`, BadRequest{400, "json: cannot unmarshal number into Go struct field ChatRequest.stream of type bool", true, ReasonWrongType, Ollama}},
+		{"a field under its canonical name", "/api/chat", `{"STREAM":1}`, BadRequest{400, "json: cannot unmarshal number into Go struct field ChatRequest.stream of type bool", true, ReasonWrongType, Ollama}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Parse(routeOf(test.path), []byte(test.body))
+			got, ok := err.(*BadRequest)
+			if !ok {
+				t.Fatalf("%s: error %v, want %+v", test.body, err, test.want)
+			}
+			if diff := cmp.Diff(test.want, *got); diff != "" {
+				t.Errorf("%s (-want +got)\n%s", test.body, diff)
+			}
+		})
+	}
+}
+
+func TestParse_KeepsItsMessagesShort(t *testing.T) {
+	for _, body := range []string{
+		`{"model":"a","keep_alive":"` + strings.Repeat("é", 1<<20) + `"}`,
+		`{"model":"a","top_logprobs":1` + strings.Repeat("0", 1<<20) + `}`,
+		`{"model":"a","` + strings.Repeat("x", 1<<20) + `":1,"` + strings.Repeat("X", 1<<20) + `":2}`,
+		`{"model":"` + strings.Repeat("x", 1<<20) + `:cloud:local"}`,
+		`{"model":"` + strings.Repeat(" ", 1<<20) + `"}`,
+	} {
+		_, err := Parse(routeOf("/api/chat"), []byte(body))
+		if err == nil || len(err.Error()) > messageLimit {
+			t.Errorf("%.30s: error of %d bytes, want 1 to %d", body, len(fmt.Sprint(err)), messageLimit)
+		}
+	}
+}
+
+func TestParse_RefusesRoutesWithoutSchema(t *testing.T) {
+	_, err := Parse(routeOf("/api/tags"), []byte(`{}`))
+	if _, bad := err.(*BadRequest); err == nil || bad {
+		t.Errorf("error %v, want one that is no *BadRequest", err)
+	}
+}
+
+func TestParse_CopiesNoneOfALargeBody(t *testing.T) {
+	body := []byte(chatBody(3, 1000, 1<<20))
+	request, err := Parse(routeOf("/api/chat"), body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	largest := request.Body[0]
+	for _, piece := range request.Body {
+		if len(piece) > len(largest) {
+			largest = piece
+		}
+	}
+	if at := bytes.Index(body, largest); len(largest) < len(body)-1000 || &body[at] != &largest[0] {
+		t.Errorf("the largest of %d pieces has %d of %d bytes and should be a part of the body", len(request.Body), len(largest), len(body))
+	}
+}
+
+func TestParse_CostsLittleWhateverComes(t *testing.T) {
+	const (
+		size = 2 << 20
+		// What the marks of the shortest keys and the patches of the shortest fields need,
+		// with what append leaves behind on its way; no more than a dozen of the body is live.
+		most = 28 * size
+	)
+	for name, body := range hostileBodies(size) {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			start := time.Now()
+			request, err := Parse(routeOf("/api/chat"), body)
+			took := time.Since(start)
+			runtime.ReadMemStats(&after)
+			if cost := after.TotalAlloc - before.TotalAlloc; cost > most {
+				t.Errorf("%d bytes of body cost %d bytes of memory, want at most %d", len(body), cost, most)
+			}
+			// An honest body of this size takes 2 ms, the worst here 100 ms. Quadratic work
+			// would take minutes.
+			if took > 5*time.Second {
+				t.Errorf("%d bytes of body took %v", len(body), took)
+			}
+			if err == nil {
+				checkUpstream(t, routeOf("/api/chat"), body, request)
+			}
+		})
+	}
+}
+
+func mustParse(t *testing.T, path, body string) *Request {
+	t.Helper()
+	request, err := Parse(routeOf(path), []byte(body))
+	if err != nil {
+		t.Fatalf("%s: %v", body, err)
+	}
+	return request
+}

@@ -1,0 +1,214 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/wire/api"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire/openai"
+)
+
+// A form is what the parser knows of one route. A further route is a row of forms and, where
+// it brings one, a type in api, openai or anthropic.
+type form struct {
+	schema *schema
+
+	// streams says that the native dialect answers in frames here and wants "stream" for it.
+	streams bool
+	// usage says that the dialect shows the counts of a stream only to who asks for them.
+	usage bool
+	// needsMessages: a translator refuses an empty chat before it looks at anything else.
+	needsMessages bool
+	// oldName: "name" is taken where "model" is empty.
+	oldName bool
+	// texts: "input" is a string, strings or nothing.
+	texts bool
+	// commands: without prompt or messages the request only loads or unloads the model.
+	commands string
+
+	// What a node answers where no model is named. %s is the name, which may be white space.
+	noModel       string
+	noModelStatus int
+	// cloud is what a node answers for a hosted model when it may not use it.
+	cloud string
+}
+
+const (
+	modelRequired  = "model is required"
+	modelNotFound  = "model '%s' not found"
+	cloudInference = "ollama cloud is disabled: remote model is unavailable"
+	cloudDetails   = "ollama cloud is disabled: remote model details are unavailable"
+)
+
+// forms are the routes whose bodies are judged, by path.
+var forms = map[string]*form{
+	"/api/generate": {
+		schema: schemaOf[api.GenerateRequest](), streams: true, commands: "prompt",
+		noModel: modelNotFound, noModelStatus: http.StatusNotFound, cloud: cloudInference,
+	},
+	"/api/chat": {
+		schema: schemaOf[api.ChatRequest](), streams: true, commands: "messages",
+		noModel: modelRequired, noModelStatus: http.StatusBadRequest, cloud: cloudInference,
+	},
+	"/api/embed": {
+		schema: schemaOf[api.EmbedRequest](), texts: true,
+		noModel: modelNotFound, noModelStatus: http.StatusNotFound, cloud: cloudInference,
+	},
+	"/api/embeddings": {
+		schema:  schemaOf[api.EmbeddingRequest](),
+		noModel: modelRequired, noModelStatus: http.StatusBadRequest, cloud: cloudInference,
+	},
+	"/api/show": {
+		schema: schemaOf[api.ShowRequest](), oldName: true,
+		noModel: modelRequired, noModelStatus: http.StatusBadRequest, cloud: cloudDetails,
+	},
+	"/v1/chat/completions": {
+		schema: schemaOf[openai.ChatCompletionRequest](), streams: true, usage: true, needsMessages: true,
+		noModel: modelRequired, noModelStatus: http.StatusBadRequest, cloud: cloudInference,
+	},
+}
+
+// A kind is what JSON a node takes for a value. null is taken for every kind and changes
+// nothing.
+type kind uint8
+
+const (
+	kindFree     kind = iota // anything: the node does not look, or keeps the text
+	kindAny                  // anything; numbers must fit float64
+	kindString               //
+	kindBool                 //
+	kindInt                  // a whole number of so many bits
+	kindUint8                // an octet
+	kindFloat                // a number of so many bits
+	kindBytes                // base64, or a list of octets
+	kindList                 // an array of elem
+	kindStruct               // an object with fields; its keys fold case
+	kindMap                  // an object with any keys and elem as values
+	kindOrdered              // the same, read by a parser that takes no bad UTF-8 in keys
+	kindDuration             // seconds, or a string as time.ParseDuration takes it
+	kindThink                // a bool, or one of api.ThinkLevels
+	kindTypes                // a string or strings
+)
+
+// A schema is what a node's types say of a value. Schemas are recursive and immutable.
+type schema struct {
+	kind kind
+	bits int     // of a number
+	elem *schema // of a list or map
+
+	fields []field
+	exact  map[string]int // index in fields by name
+	folded map[string]int // the same by folded name
+	shadow reflect.Type   // the type itself, which words the refusals
+}
+
+// A field is one of a struct under its canonical name.
+type field struct {
+	name   string
+	schema *schema
+}
+
+// fieldLimit is how many fields a struct may have: as many as a word has bits.
+const fieldLimit = 64
+
+// find gives the field that a node takes a key for. The key is unescaped.
+func (s *schema) find(key, folded []byte) (int, bool) {
+	if i, ok := s.exact[string(key)]; ok {
+		return i, true
+	}
+	i, ok := s.folded[string(folded)]
+	return i, ok
+}
+
+// schemaOf derives the schema of a request from the type that a node decodes it into. It
+// panics on a type it does not know how to judge, which only a change of the types can cause.
+func schemaOf[T any]() *schema {
+	return derive(reflect.TypeFor[T](), map[reflect.Type]*schema{})
+}
+
+func derive(t reflect.Type, known map[reflect.Type]*schema) *schema {
+	if s, ok := known[t]; ok {
+		return s
+	}
+	s := &schema{shadow: t}
+	known[t] = s
+	if special, ok := specials[t]; ok {
+		s.kind = special
+		switch special {
+		case kindTypes:
+			s.elem = derive(reflect.TypeFor[string](), known)
+		case kindOrdered:
+			// A list of members, each a key and a value.
+			s.elem = derive(t.Field(0).Type.Elem().Field(1).Type, known)
+		}
+		return s
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		s = derive(t.Elem(), known)
+		known[t] = s
+	case reflect.Interface:
+		s.kind = kindAny
+	case reflect.String:
+		s.kind = kindString
+	case reflect.Bool:
+		s.kind = kindBool
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		s.kind, s.bits = kindInt, t.Bits()
+	case reflect.Uint8:
+		s.kind = kindUint8
+	case reflect.Float32, reflect.Float64:
+		s.kind, s.bits = kindFloat, t.Bits()
+	case reflect.Slice:
+		s.kind, s.elem = kindList, derive(t.Elem(), known)
+		if s.elem.kind == kindUint8 {
+			s.kind = kindBytes
+		}
+	case reflect.Map:
+		s.kind, s.elem = kindMap, derive(t.Elem(), known)
+	case reflect.Struct:
+		s.kind = kindStruct
+		s.deriveFields(known)
+	default:
+		panic(fmt.Sprintf("wire: no schema for %s", t))
+	}
+	return s
+}
+
+func (s *schema) deriveFields(known map[reflect.Type]*schema) {
+	s.exact, s.folded = map[string]int{}, map[string]int{}
+	for f := range fieldsOf(s.shadow) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		i := len(s.fields)
+		s.fields = append(s.fields, field{name, derive(f.Type, known)})
+		s.exact[name] = i
+		s.folded[string(appendFolded(nil, []byte(name)))] = i
+	}
+	if n := len(s.fields); n > fieldLimit || len(s.folded) != n {
+		panic(fmt.Sprintf("wire: the fields of %s are too many or fold together", s.shadow))
+	}
+}
+
+func fieldsOf(t reflect.Type) func(yield func(reflect.StructField) bool) {
+	return func(yield func(reflect.StructField) bool) {
+		for i := range t.NumField() {
+			if !yield(t.Field(i)) {
+				return
+			}
+		}
+	}
+}
+
+// specials are the types that decode themselves, a message apart, which decodes like any
+// struct.
+var specials = map[reflect.Type]kind{
+	reflect.TypeFor[json.RawMessage]():               kindFree,
+	reflect.TypeFor[api.Duration]():                  kindDuration,
+	reflect.TypeFor[api.ThinkValue]():                kindThink,
+	reflect.TypeFor[api.PropertyType]():              kindTypes,
+	reflect.TypeFor[api.ToolCallFunctionArguments](): kindOrdered,
+	reflect.TypeFor[api.ToolPropertiesMap]():         kindOrdered,
+}
