@@ -1,0 +1,240 @@
+package simnode
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/simnode/api"
+)
+
+func (n *Node) embed(w http.ResponseWriter, r *http.Request) {
+	begun := time.Now()
+	var req api.EmbedRequest
+	if !bind(w, r, &req) {
+		return
+	}
+	inputs, ok := embedInputs(req.Input)
+	if !ok {
+		sendError(w, http.StatusBadRequest, "invalid input type")
+		return
+	}
+	if req.Model == "" {
+		sendError(w, http.StatusNotFound, "model '' not found")
+		return
+	}
+	l, ok := n.embedder(w, r, begun, req.Model, req.Options, req.KeepAlive)
+	if !ok {
+		return
+	}
+	defer l.release()
+
+	out := struct {
+		Model      string      `json:"model"`
+		Embeddings [][]float32 `json:"embeddings"`
+		metrics
+	}{Model: req.Model, Embeddings: [][]float32{}}
+	if len(inputs) == 0 {
+		sendJSON(w, http.StatusOK, out)
+		return
+	}
+	tokens, err := l.embedTokens(inputs, req.Truncate == nil || *req.Truncate)
+	if err != nil {
+		sendFailure(w, err)
+		return
+	}
+	for _, t := range tokens {
+		v, err := n.vector(r.Context(), l.runner, t)
+		if n.left(err) {
+			return
+		}
+		if err != nil {
+			sendFailure(w, err)
+			return
+		}
+		if 0 < req.Dimensions && req.Dimensions < len(v) {
+			v = unit(v[:req.Dimensions])
+		}
+		out.Embeddings = append(out.Embeddings, v)
+		out.PromptEvalCount += len(t)
+	}
+	out.TotalDuration, out.LoadDuration = max(1, time.Since(begun)), l.load
+	sendJSON(w, http.StatusOK, out)
+}
+
+// embedInputs reads a string or a list of strings; an empty string is no input, but an empty string in a list is one.
+func embedInputs(input any) (list []string, ok bool) {
+	switch in := input.(type) {
+	case nil:
+	case string:
+		if in != "" {
+			list = append(list, in)
+		}
+	case []any:
+		for _, e := range in {
+			s, ok := e.(string)
+			if !ok {
+				return nil, false
+			}
+			list = append(list, s)
+		}
+	default:
+		return nil, false
+	}
+	return list, true
+}
+
+// embedder finds the model and books a runner; any model will do. When it returns false, the request has been
+// answered.
+func (n *Node) embedder(w http.ResponseWriter, r *http.Request, begun time.Time, asked string, options map[string]any, keepAlive *api.Duration) (*lease, bool) {
+	m, err := n.find(asked)
+	if err != nil {
+		if status, _ := failure(err); status == http.StatusNotFound { // these two routes have words of their own
+			err = &statusError{status, fmt.Sprintf("model %q not found, try pulling it first", asked)}
+		}
+		sendFailure(w, err)
+		return nil, false
+	}
+	l, err := n.lease(r.Context(), begun, m, nil, options, keepAlive)
+	if err != nil {
+		if !n.left(err) {
+			sendFailure(w, err)
+		}
+		return nil, false
+	}
+	return l, true
+}
+
+// embedTokens spells the inputs, cut to the context. Without truncate, one that is too long fails them all.
+func (l *lease) embedTokens(inputs []string, truncate bool) ([][]int, error) {
+	limit := min(l.opts.NumCtx, l.model.ContextLength)
+	out := make([][]int, len(inputs))
+	for i, in := range inputs {
+		t := l.model.embedTokens(in)
+		if len(t) > limit {
+			if !truncate {
+				return nil, errInputTooLong
+			}
+			if limit <= l.model.frame() {
+				return nil, &statusError{http.StatusBadRequest, "input after truncation exceeds maximum context length"}
+			}
+			t = append(t[:limit-1:limit-1], t[len(t)-1])
+		}
+		out[i] = t
+	}
+	return out, nil
+}
+
+// frame is how many tokens stand around an input: one before, and for an embedding model one behind.
+func (m Model) frame() int {
+	if m.embedsOnly() {
+		return 2
+	}
+	return 1
+}
+
+func (m Model) embedTokens(input string) []int {
+	t := append([]int{tokenBOS}, vocab().encode(input)...)
+	if m.embedsOnly() {
+		t = append(t, tokenEnd)
+	}
+	return t
+}
+
+// vector waits for a slot and embeds one input.
+func (n *Node) vector(ctx context.Context, r *runner, tokens []int) ([]float32, error) {
+	s, _, err := r.slot(ctx, tokens)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { r.giveBack(s, nil) }() // embedding leaves nothing behind that a later prompt could use
+	if err := pass(ctx, n.scaled(perToken(r.model.PromptRate, len(tokens), r.slowdown()))); err != nil {
+		n.cancelled(r, err)
+		return nil, err
+	}
+	return meaning(r.model.Weights, tokens, r.model.EmbeddingLength), nil
+}
+
+// meaning is a vector of length 1, the same for the same weights and tokens. Each token adds a direction of its own,
+// so texts that share words are closer than others.
+func meaning(weights string, tokens []int, dimensions int) []float32 {
+	sum := make([]float64, dimensions)
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(weights)) // a hash never fails
+	seed := h.Sum64()
+	for i, t := range tokens {
+		direction := rand.New(rand.NewPCG(seed, uint64(t))) //nolint:gosec // vectors, not secrets
+		weight := 1 + 1/float64(i+2)                        // so that the order of the words matters a little
+		for d := range sum {
+			sum[d] += weight * direction.NormFloat64()
+		}
+	}
+	v := make([]float32, dimensions)
+	for d, x := range sum {
+		v[d] = float32(x)
+	}
+	return unit(v)
+}
+
+// unit returns v with length 1.
+func unit(v []float32) []float32 {
+	var square float64
+	for _, x := range v {
+		square += float64(x) * float64(x)
+	}
+	length := math.Sqrt(square)
+	if length == 0 {
+		return v
+	}
+	out := make([]float32, len(v))
+	for i, x := range v {
+		out[i] = float32(float64(x) / length)
+	}
+	return out
+}
+
+// embeddings is the older route: one prompt, one vector in float64 digits, nothing cut.
+func (n *Node) embeddings(w http.ResponseWriter, r *http.Request) {
+	begun := time.Now()
+	var req api.EmbeddingRequest
+	if !bind(w, r, &req) {
+		return
+	}
+	if req.Model == "" {
+		sendError(w, http.StatusBadRequest, "model is required")
+		return
+	}
+	l, ok := n.embedder(w, r, begun, req.Model, req.Options, req.KeepAlive)
+	if !ok {
+		return
+	}
+	defer l.release()
+	out := struct {
+		Embedding []float64 `json:"embedding"`
+	}{[]float64{}}
+	if req.Prompt == "" {
+		sendJSON(w, http.StatusOK, out)
+		return
+	}
+	tokens := l.model.embedTokens(req.Prompt)
+	if len(tokens) > l.runner.context {
+		sendError(w, http.StatusInternalServerError, errInputTooLong.text)
+		return
+	}
+	v, err := n.vector(r.Context(), l.runner, tokens)
+	if n.left(err) {
+		return
+	}
+	if err != nil {
+		sendFailure(w, err)
+		return
+	}
+	for _, x := range v {
+		out.Embedding = append(out.Embedding, float64(x))
+	}
+	sendJSON(w, http.StatusOK, out)
+}

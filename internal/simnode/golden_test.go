@@ -1,0 +1,214 @@
+package simnode_test
+
+import (
+	"bufio"
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/golden"
+	"github.com/caddy-ollama/caddy-ollama/internal/simnode"
+)
+
+// differs lists the records from which the simulated node differs on purpose. An entry whose record agrees is an error.
+var differs = map[string]string{
+	"models/show-mine":  "shows a model that /api/create made, which is not simulated",
+	"models/tags-after": "lists models that /api/create made, which is not simulated",
+}
+
+// A session is a node like the recorded server, and what was sent to it before.
+type session struct {
+	t    *testing.T
+	node *simnode.Node
+	pipe *simnode.Pipe
+}
+
+func newSession(t *testing.T, opts simnode.Options) *session {
+	opts.CheckHost = true
+	if opts.Scale == 0 {
+		opts.Scale = 0.001
+	}
+	if opts.Models == nil {
+		opts.Models = slices.DeleteFunc(simnode.GoldenModels(), func(m simnode.Model) bool { return m.Name == "broken" })
+	}
+	node := simnode.New(opts)
+	pipe := simnode.NewPipe(node)
+	t.Cleanup(func() { pipe.Close(); node.Close() })
+	return &session{t, node, pipe}
+}
+
+// post sends a request whose answer is of no interest, and fails the test unless it is 200.
+func (s *session) post(path, body string) {
+	s.t.Helper()
+	_, end := s.begin(path, body)
+	end()
+}
+
+// begin sends a request and returns when its answer has begun; end reads the rest.
+func (s *session) begin(path, body string) (first string, end func()) {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, "http://localhost"+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resp, err := s.pipe.RoundTrip(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		s.t.Fatalf("%s %s: %s", path, body, resp.Status)
+	}
+	lines := bufio.NewReader(resp.Body)
+	first, _ = lines.ReadString('\n')
+	return first, func() {
+		_, _ = lines.WriteTo(discard{})
+		_ = resp.Body.Close()
+	}
+}
+
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// hold replays one record and compares the answer.
+func (s *session) hold(file string, rec golden.Record) {
+	s.t.Helper()
+	s.t.Run(rec.ID, func(t *testing.T) {
+		got, err := golden.Replay(t.Context(), s.pipe.Dial, rec)
+		if err != nil {
+			t.Fatalf("replay: %v", err)
+		}
+		found := golden.Compare(rec.Response, got, golden.Options{PerRecord: true})
+		reason, listed := differs[file+"/"+rec.ID]
+		switch {
+		case listed && len(found) == 0:
+			t.Errorf("agrees, but is listed as different: %s", reason)
+		case !listed:
+			for _, d := range found {
+				t.Error(d)
+			}
+		}
+	})
+}
+
+func (s *session) holdFile(file string) {
+	for _, rec := range golden.Load(s.t, file) {
+		if rec.Response.Status != 0 && !strings.HasPrefix(rec.Request.Path, "/api/create") &&
+			!strings.HasPrefix(rec.Request.Path, "/api/pull") && !strings.HasPrefix(rec.Request.Path, "/api/push") {
+			s.hold(file, rec)
+		}
+	}
+}
+
+func TestGoldens(t *testing.T) {
+	for _, file := range []string{"general", "generate", "chat", "embed", "embeddings"} {
+		t.Run(file, func(t *testing.T) { newSession(t, simnode.Options{}).holdFile(file) })
+	}
+	t.Run("openai-chat", func(t *testing.T) {
+		s := newSession(t, simnode.Options{})
+		s.post("/api/generate", `{"model":"tinythink"}`) // what was loaded before decides what is evicted later
+		s.post("/api/embed", `{"model":"tinyembed","input":"x"}`)
+		s.post("/api/generate", `{"model":"tiny"}`)
+		s.holdFile("openai-chat")
+	})
+	t.Run("models", func(t *testing.T) {
+		s := newSession(t, simnode.Options{})
+		s.post("/api/embed", `{"model":"tinyembed","input":"x"}`)
+		s.post("/api/generate", `{"model":"tinythink"}`)
+		s.post("/api/generate", `{"model":"tiny"}`)
+		s.holdFile("models")
+	})
+}
+
+// The records of sched were taken between other requests; each needs its own history.
+func TestGoldens_Sched(t *testing.T) {
+	s := newSession(t, simnode.Options{Scale: 0.05})
+	records := golden.Load(t, "sched")
+	next := func() {
+		s.hold("sched", records[0])
+		records = records[1:]
+	}
+	const slow = `{"model":"tinyslow","prompt":"the river","options":{"temperature":0}}`
+
+	_, end := s.begin("/api/generate", slow)
+	next() // ps-while-busy
+	end()
+	s.post("/api/generate", `{"model":"tiny","options":{"num_ctx":100000}}`)
+	next() // ps-num-ctx-over
+	s.post("/api/generate", `{"model":"tiny","keep_alive":"1m"}`)
+	s.post("/api/generate", `{"model":"tiny2"}`)
+	_, end = s.begin("/api/generate", slow)
+	s.post("/api/generate", `{"model":"tinyslow","keep_alive":0}`)
+	next() // ps-unload-while-busy
+	end()
+	s.post("/api/copy", `{"source":"tinytool","destination":"tt"}`)
+	s.post("/api/generate", `{"model":"tt"}`)
+	next() // delete-loaded
+	next() // ps-after-delete-loaded
+	if len(records) > 0 {
+		t.Errorf("%d records left", len(records))
+	}
+}
+
+// From here on records of other files that a plain node can be held to.
+func TestGoldens_Queue(t *testing.T) {
+	records := make(map[string]golden.Record)
+	for _, rec := range golden.Load(t, "queue") {
+		records[rec.ID] = rec
+	}
+	t.Run("full", func(t *testing.T) {
+		s := newSession(t, simnode.Options{MaxQueue: 1, Scale: 0.2})
+		_, end := s.begin("/api/generate", `{"model":"tinyslow","prompt":"the river","options":{"temperature":0}}`)
+		ctx, cancel := context.WithCancel(t.Context())
+		var waiting []chan struct{}
+		for range 2 { // the first waits for the busy model, the second behind it
+			done := make(chan struct{})
+			waiting = append(waiting, done)
+			go func() { // ends with ctx
+				defer close(done)
+				req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/api/generate",
+					strings.NewReader(`{"model":"tinyslow","options":{"num_ctx":512}}`))
+				if err != nil {
+					return
+				}
+				if resp, err := s.pipe.RoundTrip(req); err == nil {
+					_ = resp.Body.Close()
+				}
+			}()
+		}
+		for s.node.Stats().Queue < 2 {
+			_, e := s.begin("/api/copy", `{"source":"tiny","destination":"tiny"}`) // a round trip to let them arrive
+			e()
+		}
+		for _, id := range []string{
+			"overflow-generate", "overflow-generate-nonstream", "overflow-chat", "overflow-embed", "overflow-embeddings",
+			"overflow-v1", "overflow-v1-stream",
+		} {
+			s.hold("queue", records[id])
+		}
+		cancel()
+		for _, done := range waiting {
+			<-done
+		}
+		end()
+	})
+	t.Run("parallel", func(t *testing.T) {
+		s := newSession(t, simnode.Options{Slots: 2})
+		s.post("/api/generate", `{"model":"tinyslow"}`)
+		s.hold("queue", records["ps-parallel-2"])
+		s.hold("queue", records["shift-True"])
+		s.hold("queue", records["shift-False"])
+	})
+}
+
+func TestGoldens_LoadFails(t *testing.T) {
+	s := newSession(t, simnode.Options{Models: simnode.GoldenModels()})
+	for _, rec := range golden.Load(t, "faults") {
+		switch rec.ID {
+		case "load-fails-generate", "load-fails-chat", "load-fails-v1":
+			s.hold("faults", rec)
+		}
+	}
+}

@@ -1,0 +1,163 @@
+package simnode
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/simnode/api"
+)
+
+// An installed model is a Model under the name it is found by. It is immutable; a copy is another one.
+type installed struct {
+	Model
+	name name
+}
+
+// find returns the installed model a request names. Names are matched without case and with their defaults; the
+// suffix ":local" is taken off. Its errors are statusErrors in the words of most routes.
+func (n *Node) find(asked string) (*installed, error) {
+	local, hosted := splitSource(asked)
+	if hosted {
+		return nil, &statusError{http.StatusForbidden, "ollama cloud is disabled: remote model is unavailable"}
+	}
+	parsed, err := parseName(local)
+	if err != nil {
+		return nil, &statusError{http.StatusBadRequest, err.Error()}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if m := n.models[parsed.key()]; m != nil {
+		return m, nil
+	}
+	return nil, &statusError{http.StatusNotFound, "model '" + asked + "' not found"}
+}
+
+// newestFirst returns the installed models as /api/tags lists them: by the second of their last change, then by name.
+func (n *Node) newestFirst() []*installed {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := make([]*installed, 0, len(n.models))
+	for _, m := range n.models {
+		out = append(out, m)
+	}
+	slices.SortFunc(out, func(a, b *installed) int {
+		return cmp.Or(cmp.Compare(b.ModifiedAt.Unix(), a.ModifiedAt.Unix()), cmp.Compare(a.name.key(), b.name.key()))
+	})
+	return out
+}
+
+type details struct {
+	ParentModel       string   `json:"parent_model"`
+	Format            string   `json:"format"`
+	Family            string   `json:"family"`
+	Families          []string `json:"families"`
+	ParameterSize     string   `json:"parameter_size"`
+	QuantizationLevel string   `json:"quantization_level"`
+}
+
+func (m Model) details(parent string) details {
+	return details{parent, "gguf", m.Family, []string{m.Family}, m.ParameterSize, m.Quantization}
+}
+
+func (n *Node) tags(w http.ResponseWriter, _ *http.Request) {
+	type entry struct {
+		Name       string    `json:"name"`
+		Model      string    `json:"model"`
+		ModifiedAt time.Time `json:"modified_at"`
+		Size       int64     `json:"size"`
+		Digest     string    `json:"digest"`
+		Details    details   `json:"details"`
+	}
+	list := []entry{}
+	for _, m := range n.newestFirst() {
+		list = append(list, entry{m.name.short(), m.name.short(), m.ModifiedAt, m.Size, m.Digest, m.details("")})
+	}
+	sendJSON(w, http.StatusOK, map[string]any{"models": list})
+}
+
+// ps lists the loaded models, the one that stays longest first. A model that is being loaded is not among them, and
+// one that was deleted or copied meanwhile keeps the name it was loaded under.
+func (n *Node) ps(w http.ResponseWriter, _ *http.Request) {
+	type entry struct {
+		Name          string    `json:"name"`
+		Model         string    `json:"model"`
+		Size          int64     `json:"size"`
+		Digest        string    `json:"digest"`
+		Details       details   `json:"details"`
+		ExpiresAt     time.Time `json:"expires_at"`
+		SizeVRAM      int64     `json:"size_vram"`
+		ContextLength int       `json:"context_length"`
+	}
+	list := []entry{}
+	n.mu.Lock()
+	for _, r := range n.runners {
+		e := entry{
+			Name: r.name.short(), Model: r.name.short(), Size: r.memory, Digest: r.model.Digest,
+			Details: r.model.details(""), ExpiresAt: r.expiresAt, SizeVRAM: r.vram, ContextLength: r.context,
+		}
+		if e.ExpiresAt.IsZero() { // it has not been idle yet
+			e.ExpiresAt = now().Add(r.keepAlive)
+		}
+		list = append(list, e)
+	}
+	n.mu.Unlock()
+	slices.SortFunc(list, func(a, b entry) int {
+		return cmp.Or(b.ExpiresAt.Compare(a.ExpiresAt), cmp.Compare(a.Name, b.Name))
+	})
+	sendJSON(w, http.StatusOK, map[string]any{"models": list})
+}
+
+func (n *Node) copyModel(w http.ResponseWriter, r *http.Request) {
+	var req api.CopyRequest
+	if !bind(w, r, &req) {
+		return
+	}
+	source, err := parseName(req.Source)
+	if err != nil {
+		sendError(w, http.StatusBadRequest, "source "+quote(req.Source)+" is invalid")
+		return
+	}
+	destination, err := parseName(req.Destination)
+	if err != nil {
+		sendError(w, http.StatusBadRequest, "destination "+quote(req.Destination)+" is invalid")
+		return
+	}
+	n.mu.Lock()
+	m := n.models[source.key()]
+	if m != nil && source.key() != destination.key() {
+		c := *m
+		c.name, c.Name, c.ModifiedAt = destination, req.Destination, now()
+		n.models[destination.key()] = &c
+	}
+	n.mu.Unlock()
+	if m == nil {
+		sendError(w, http.StatusNotFound, "model "+quote(req.Source)+" not found")
+	}
+}
+
+// deleteModel forgets a model. A runner of it stays loaded, as on a real node.
+func (n *Node) deleteModel(w http.ResponseWriter, r *http.Request) {
+	var req api.DeleteRequest
+	if !bind(w, r, &req) {
+		return
+	}
+	asked := cmp.Or(req.Model, req.Name)
+	if asked == "" {
+		sendError(w, http.StatusBadRequest, "model is required")
+		return
+	}
+	parsed, err := parseName(asked)
+	if err != nil {
+		sendError(w, http.StatusBadRequest, "name "+quote(asked)+" is invalid")
+		return
+	}
+	n.mu.Lock()
+	_, known := n.models[parsed.key()]
+	delete(n.models, parsed.key())
+	n.mu.Unlock()
+	if !known {
+		sendError(w, http.StatusNotFound, "model '"+asked+"' not found")
+	}
+}
