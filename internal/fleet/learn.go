@@ -1,0 +1,128 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
+)
+
+// Unreachable tells that a node could not be dialled. A refused connection takes it down at
+// once, anything else is one failed check; it is checked again within a second. A dial that
+// was given up by who asked for it is nothing.
+func (f *Fleet) Unreachable(n *Node, err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	changed := f.failed(n, check, err, math.MaxInt64) // however many calls were answered before
+	n.want(check)
+	if changed {
+		f.publish()
+	}
+}
+
+// ModelMissing tells that a node answered 404 for a model that it lists. The model is out of
+// its inventory until the node lists it anew, and its models are asked again within a second.
+func (f *Fleet) ModelMissing(n *Node, key string) {
+	if n.lacks(key) {
+		f.publish()
+	}
+	n.want(tags)
+}
+
+// Loaded tells that a call for a model was answered with these runner options: the runner is
+// known at once. It is cheap when nothing is new.
+func (f *Fleet) Loaded(n *Node, key string, effective wire.RunnerOptions) {
+	if n.loads(key, effective, f.since()) {
+		f.publish()
+		n.want(ps) // for its size, and for what had to go
+	}
+}
+
+// Unloaded tells that a node has answered an unload. The node lets a running answer end
+// first; if so, its next ps shows the runner again.
+func (f *Fleet) Unloaded(n *Node, key string) {
+	if n.unloads(key, f.since()) {
+		f.publish()
+	}
+	n.want(ps)
+}
+
+// Answered tells that a call got its first byte. It is a passed check, and failures of polls
+// that ran meanwhile do not count. A node that is down still shows its inventory before it is
+// up. It takes no lock while the node is well.
+func (f *Fleet) Answered(n *Node) {
+	n.alive.Store(int64(f.since()))
+	if n.healthy.Load() {
+		return
+	}
+	n.mu.Lock()
+	n.fails = [polls]int{}
+	down := n.facts.Load().state != Up
+	if down {
+		n.passes++
+	}
+	n.settleLocked()
+	n.mu.Unlock()
+	if down {
+		n.want(check)
+	}
+}
+
+// lookWait is how long Lookup waits, and the time between two rounds of it.
+const lookWait = time.Second
+
+// A look is one round of Lookup.
+type look struct {
+	begun   time.Time
+	waiting atomic.Int32 // nodes that have not answered, and one for whoever starts it
+	done    chan struct{}
+}
+
+func (l *look) answered() {
+	if l.waiting.Add(-1) == 0 {
+		close(l.done)
+	}
+}
+
+// Lookup asks all nodes that are up for their models now, because one was asked for that
+// nobody lists. It returns when the snapshot shows their answers, when ctx ends, or after a
+// second. However often it is called, nodes are asked once a second at most: who comes while
+// a round runs shares it, who comes right after it learns nothing new.
+func (f *Fleet) Lookup(ctx context.Context) {
+	f.looking.Lock()
+	l := f.lastLook
+	if l == nil || time.Since(l.begun) >= lookWait {
+		l = &look{begun: time.Now(), done: make(chan struct{})}
+		l.waiting.Store(1)
+		f.lastLook = l
+		for _, n := range f.configuredNodes() {
+			if n.facts.Load().state == Up {
+				l.waiting.Add(1)
+				n.lookFor(l)
+			}
+		}
+		l.answered()
+	}
+	f.looking.Unlock()
+
+	timer := time.NewTimer(lookWait)
+	defer timer.Stop()
+	select {
+	case <-l.done:
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-f.ctx.Done():
+	}
+}
+
+// lookFor has the next tags of n reported to l.
+func (n *Node) lookFor(l *look) {
+	n.mu.Lock()
+	n.lookers = append(n.lookers, l.answered)
+	n.mu.Unlock()
+	n.want(nothing)
+}

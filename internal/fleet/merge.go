@@ -1,0 +1,166 @@
+package fleet
+
+import (
+	"cmp"
+	"slices"
+)
+
+// A holder is a node that lists a name, and how.
+type holder struct {
+	node *Node
+	row  *row
+}
+
+// A variant is one identity under a name, "" for all those not known yet.
+type variant struct {
+	identity string
+	holders  []holder
+	newest   *row
+}
+
+// merge makes one model of what is listed under each name, by key, and lists those that can be
+// served as /api/tags does: newest second first, else in the order of the nodes and of their
+// rows.
+func merge(inputs []input, known map[string]*shown) (models map[string]*Model, listed []*Model) {
+	size := 0
+	for _, in := range inputs {
+		size = max(size, len(in.tags.rows))
+	}
+	models = make(map[string]*Model, size)
+	listed = make([]*Model, 0, size)
+	for _, h := range byName(inputs, true, size) {
+		m := mergeName(*h, known)
+		models[m.Key] = m
+		listed = append(listed, m)
+	}
+	slices.SortStableFunc(listed, func(a, b *Model) int {
+		return cmp.Compare(b.row.modified.Unix(), a.row.modified.Unix())
+	})
+	for _, h := range byName(inputs, false, 0) {
+		if m := mergeName(*h, known); models[m.Key] == nil {
+			m.Nodes, m.Drift = nil, nil
+			models[m.Key] = m
+		}
+	}
+	return models, listed
+}
+
+// byName gathers who lists a name among the nodes that are up, or those that are not.
+func byName(inputs []input, up bool, size int) (order []*[]holder) {
+	held := make(map[string]*[]holder, size)
+	order = make([]*[]holder, 0, size)
+	for _, in := range inputs {
+		if in.up != up {
+			continue
+		}
+		for _, r := range in.tags.rows {
+			h := held[r.key]
+			if h == nil {
+				h = new([]holder)
+				held[r.key] = h
+				order = append(order, h)
+			}
+			*h = append(*h, holder{in.node, r})
+		}
+	}
+	return order
+}
+
+// mergeName decides what a name means among the nodes that are up and hold it. The identity on
+// most nodes is the model, the newest of equals. Digests whose identity is not known yet are
+// served like it while they could still turn the vote, and then the identity is not known
+// either; else they wait to be known.
+func mergeName(holders []holder, known map[string]*shown) *Model {
+	variants := variantsOf(holders, known)
+	var unknown *variant
+	var vote []*variant
+	for _, v := range variants {
+		if v.identity == "" {
+			unknown = v
+		} else {
+			vote = append(vote, v)
+		}
+	}
+	slices.SortFunc(vote, func(a, b *variant) int {
+		return cmp.Or(
+			cmp.Compare(len(b.holders), len(a.holders)),
+			b.newest.modified.Compare(a.newest.modified),
+			cmp.Compare(a.identity, b.identity))
+	})
+
+	first := holders[0].row
+	m := &Model{Key: first.key, Short: first.short}
+	var drift []*variant
+	switch {
+	case unknown == nil:
+		m.Identity = vote[0].identity
+		m.row = vote[0].newest
+		drift = vote[1:]
+	case len(vote) == 0:
+		m.row = unknown.newest
+	default:
+		m.row = vote[0].newest
+		drift = vote[1:]
+		second := 0
+		if len(drift) > 0 {
+			second = len(drift[0].holders)
+		}
+		if len(vote[0].holders) > second+len(unknown.holders) {
+			m.Identity = vote[0].identity
+		}
+	}
+	for _, h := range holders {
+		id := identityOf(known, h.row.digest)
+		switch {
+		case slices.ContainsFunc(drift, func(v *variant) bool { return v.identity == id }):
+			m.Drift = append(m.Drift, h.node.Name())
+			continue
+		case id == "" && m.Identity != "":
+			continue
+		}
+		m.Nodes = append(m.Nodes, h.node)
+		if h.row.digest != "" && !slices.Contains(m.Digests, h.row.digest) {
+			m.Digests = append(m.Digests, h.row.digest)
+		}
+	}
+	// All digests of an identity are described alike but for where they run; the newest row
+	// of one that is known speaks for them.
+	m.describe(known[m.row.digest], m.row)
+	return m
+}
+
+// describe takes over what /api/show has told.
+func (m *Model) describe(s *shown, r *row) {
+	if s == nil {
+		return
+	}
+	m.Parameters, m.Embedding = s.parameters, s.embedding
+	if s.key == r.key {
+		m.show = s.body
+	}
+}
+
+func variantsOf(holders []holder, known map[string]*shown) []*variant {
+	var variants []*variant
+	for _, h := range holders {
+		id := identityOf(known, h.row.digest)
+		i := slices.IndexFunc(variants, func(v *variant) bool { return v.identity == id })
+		if i < 0 {
+			i = len(variants)
+			variants = append(variants, &variant{identity: id, newest: h.row})
+		}
+		v := variants[i]
+		v.holders = append(v.holders, h)
+		if h.row.modified.After(v.newest.modified) {
+			v.newest = h.row
+		}
+	}
+	return variants
+}
+
+func identityOf(known map[string]*shown, digest string) string {
+	if s := known[digest]; s != nil {
+		return s.identity
+	}
+	return ""
+}

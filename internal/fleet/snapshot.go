@@ -1,0 +1,135 @@
+package fleet
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
+)
+
+// A Snapshot is what is known of the fleet at one time. It is immutable and safe for
+// concurrent use.
+type Snapshot struct {
+	Ready bool       // every node has been asked at least once
+	Nodes []NodeView // in configured order
+	// Models are what the nodes can serve, by wire.ModelName.Key. One that only nodes hold
+	// that are down is among them, with no Nodes.
+	Models  map[string]*Model
+	Version string // the lowest among the nodes that are up, "" if none is
+
+	listed []*Model // those with Nodes, as /api/tags lists them
+}
+
+// A NodeView is what is known of a node.
+type NodeView struct {
+	Node    *Node
+	State   State
+	Reason  string    // why it is not up: a few words without secrets
+	Since   time.Time // when the state began
+	Version string    // that it answered last
+	Models  int       // on its disk, when it was asked last
+	Runners []Runner  // none while it is down
+}
+
+// A Model is what is meant by a name.
+type Model struct {
+	Key, Short string             // of wire.ModelName
+	Identity   string             // what its answers depend on, "" while it is not known
+	Digests    []string           // manifest digests of that identity among the nodes that are up
+	Parameters wire.RunnerOptions // runner options among the model's own parameters
+	Embedding  bool               // it embeds and does nothing else
+	Nodes      []*Node            // nodes that are up and can serve it, in configured order
+	Drift      []string           // nodes that are up and hold something else under this name
+
+	row  *row   // the newest of the identity
+	show []byte // the answer of /api/show, nil while it is not known
+}
+
+// Runner finds the runner of a model, by its digests, else by its name.
+func (v *NodeView) Runner(m *Model) (Runner, bool) {
+	for i := range v.Runners {
+		if slices.Contains(m.Digests, v.Runners[i].Digest) {
+			return v.Runners[i], true
+		}
+	}
+	for i := range v.Runners {
+		if v.Runners[i].Key == m.Key {
+			return v.Runners[i], true
+		}
+	}
+	return Runner{}, false
+}
+
+// A build makes each snapshot out of the one before: models are merged anew only when what
+// they are made of has changed, because runners change with every call.
+type build struct {
+	ready      bool
+	inputs     []input
+	generation uint64 // of the identities
+	models     map[string]*Model
+	listed     []*Model
+}
+
+// An input is what a node adds to the models.
+type input struct {
+	node *Node
+	up   bool
+	tags *inventory
+}
+
+// next makes a snapshot. relisted tells that the inventories are others than before.
+func (b *build) next(nodes []*Node, configured bool, ids *identities) (s *Snapshot, relisted bool) {
+	s = &Snapshot{Nodes: make([]NodeView, len(nodes))}
+	inputs := make([]input, len(nodes))
+	ready := configured
+	for i, n := range nodes {
+		x := n.facts.Load()
+		s.Nodes[i] = NodeView{
+			Node: n, State: x.state, Reason: x.reason, Since: x.since, Version: x.version,
+			Models: len(x.tags.rows), Runners: x.runners,
+		}
+		inputs[i] = input{n, x.state == Up, x.tags}
+		ready = ready && x.checked
+		if x.state == Up && (s.Version == "" || compareVersions(x.version, s.Version) < 0) {
+			s.Version = x.version
+		}
+	}
+	b.ready = b.ready || ready
+	relisted = b.models == nil || !slices.Equal(inputs, b.inputs)
+
+	ids.mu.Lock()
+	if relisted || ids.generation != b.generation {
+		b.models, b.listed = merge(inputs, ids.known)
+		b.inputs, b.generation = inputs, ids.generation
+	}
+	ids.mu.Unlock()
+	s.Ready, s.Models, s.listed = b.ready, b.models, b.listed
+	return s, relisted
+}
+
+// compareVersions orders versions by their numbers; a suffix like -rc1 comes before none, and
+// what is no number counts as 0.
+func compareVersions(a, b string) int {
+	a, asuffix, _ := strings.Cut(strings.TrimPrefix(a, "v"), "-")
+	b, bsuffix, _ := strings.Cut(strings.TrimPrefix(b, "v"), "-")
+	for a != "" || b != "" {
+		var x, y string
+		x, a, _ = strings.Cut(a, ".")
+		y, b, _ = strings.Cut(b, ".")
+		m, _ := strconv.Atoi(x)
+		n, _ := strconv.Atoi(y)
+		if m != n {
+			return cmp.Compare(m, n)
+		}
+	}
+	switch {
+	case asuffix == "" && bsuffix != "":
+		return 1
+	case asuffix != "" && bsuffix == "":
+		return -1
+	}
+	return strings.Compare(asuffix, bsuffix)
+}

@@ -1,0 +1,212 @@
+package schedule
+
+import (
+	"slices"
+	"sync/atomic"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
+)
+
+// A book keeps what was granted of one node.
+type book struct {
+	inFlight int                // grants not yet released
+	runners  map[runnerKey]*use // those with grants
+	loading  *use               // the runner that a grant is loading now
+}
+
+// A runnerKey tells runners of one node apart, as the node does: by model and runner
+// options.
+type runnerKey struct {
+	model   string
+	options wire.RunnerOptions
+}
+
+type use struct {
+	key      runnerKey
+	inFlight int
+}
+
+// A Grant is the permission to use one slot of one node.
+type Grant struct {
+	Node *fleet.Node
+	// Residency is what was known of the model there when the grant was given.
+	Residency Residency
+
+	queue    *Queue
+	use      *use
+	released atomic.Bool
+}
+
+// Loaded tells that the model is loaded: the node has begun to answer, so that it may load
+// another one.
+func (g *Grant) Loaded() {
+	if g.Residency != Resident {
+		g.queue.settle(g, func(b *book) { g.loadedLocked(b) })
+	}
+}
+
+func (g *Grant) loadedLocked(b *book) {
+	if b.loading == g.use {
+		b.loading = nil
+	}
+}
+
+// Release gives the slot back. Only the first call counts.
+func (g *Grant) Release() {
+	if g.released.Swap(true) {
+		return
+	}
+	g.queue.settle(g, func(b *book) {
+		b.inFlight--
+		g.use.inFlight--
+		if g.use.inFlight == 0 {
+			g.loadedLocked(b) // nobody is left who could be loading it
+			delete(b.runners, g.use.key)
+		}
+	})
+}
+
+// settle changes a node's book and grants what that makes possible.
+func (q *Queue) settle(g *Grant, change func(*book)) {
+	q.mu.Lock()
+	if b := q.books[g.Node]; b != nil {
+		change(b)
+	}
+	snap := q.fleet.Snapshot()
+	q.forgetLocked(snap)
+	ready := q.dispatchLocked(snap)
+	q.mu.Unlock()
+	deliver(ready)
+}
+
+// placeLocked gives w a slot if a node has one for it: (nil, nil) if it must wait,
+// ErrNoNode if no node could ever serve it as things stand. held are nodes that an earlier
+// call waits to become idle, because it needs the same model with other options there.
+func (q *Queue) placeLocked(snap *fleet.Snapshot, w *waiter, held map[*fleet.Node]*waiter) (*Grant, error) {
+	m := snap.Models[w.ask.Model]
+	if m == nil {
+		return nil, ErrNoNode
+	}
+	key := runnerKey{model: m.Key, options: w.ask.Effective}
+	var (
+		room     [16]Candidate // on the stack for the usual fleet
+		free     = room[:0]
+		possible = false
+		wait     *fleet.Node // where a reload would be possible soonest
+		waitFor  int
+	)
+	for i := range snap.Nodes {
+		v := &snap.Nodes[i]
+		if !slices.Contains(m.Nodes, v.Node) || slices.Contains(w.ask.Exclude, v.Node.Name()) {
+			continue
+		}
+		possible = true
+		c, busy := q.candidateLocked(v, m, key, &w.ask)
+		if busy > 0 {
+			if held[v.Node] == nil && (wait == nil || busy < waitFor) {
+				wait, waitFor = v.Node, busy
+			}
+			continue
+		}
+		if c == nil {
+			continue
+		}
+		if h := held[v.Node]; h != nil && h.ask.Model == w.ask.Model {
+			continue
+		}
+		free = append(free, *c)
+	}
+	if !possible {
+		return nil, ErrNoNode
+	}
+	if len(free) == 0 {
+		if wait != nil {
+			held[wait] = w
+		}
+		return nil, nil
+	}
+	return q.grantLocked(free[q.choose(free)], key), nil
+}
+
+// candidateLocked judges one node that has the model. nil: no slot is free. busy counts the
+// answers that must end before the model can be loaded there with other options: a node
+// would let such a request wait for them and block all loads behind it (ollama-api 9).
+func (q *Queue) candidateLocked(v *fleet.NodeView, m *fleet.Model, key runnerKey, ask *Ask) (c *Candidate, busy int) {
+	slots := v.Node.Slots()
+	if ask.Embedding {
+		slots = 1
+	}
+	c = &Candidate{Node: v.Node, Residency: Cold, Slots: slots}
+	if r, ok := v.Runner(m); ok {
+		c.Residency = Reload
+		if r.Matches(ask.Requested, ask.Effective) {
+			c.Residency = Resident
+		}
+	}
+	b := q.books[v.Node]
+	if b == nil {
+		return c, 0
+	}
+	c.InFlight = b.inFlight
+	own := b.runners[key]
+	if own != nil && own.inFlight >= slots {
+		return nil, 0
+	}
+	if b.loading != nil && b.loading != own && (c.Residency != Resident || b.loading.key.model == key.model) {
+		return nil, 0 // it loads something else, or just this model otherwise
+	}
+	if c.Residency == Resident {
+		return c, 0
+	}
+	for k, u := range b.runners {
+		if k.model == key.model && u != own {
+			busy += u.inFlight
+		}
+	}
+	if busy > 0 {
+		return nil, busy
+	}
+	return c, 0
+}
+
+func (q *Queue) grantLocked(c Candidate, key runnerKey) *Grant {
+	b := q.books[c.Node]
+	if b == nil {
+		b = &book{runners: make(map[runnerKey]*use)}
+		q.books[c.Node] = b
+	}
+	u := b.runners[key]
+	if u == nil {
+		u = &use{key: key}
+		b.runners[key] = u
+	}
+	b.inFlight++
+	u.inFlight++
+	if c.Residency != Resident {
+		b.loading = u
+	}
+	return &Grant{Node: c.Node, Residency: c.Residency, queue: q, use: u}
+}
+
+// forgetLocked drops the books of nodes that have left the fleet and are idle.
+func (q *Queue) forgetLocked(snap *fleet.Snapshot) {
+	if len(q.books) <= len(snap.Nodes) {
+		return
+	}
+	for n, b := range q.books {
+		if b.inFlight == 0 && !slices.ContainsFunc(snap.Nodes, func(v fleet.NodeView) bool { return v.Node == n }) {
+			delete(q.books, n)
+		}
+	}
+}
+
+// InFlight is the number of calls that hold a slot of the node.
+func (q *Queue) InFlight(n *fleet.Node) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if b := q.books[n]; b != nil {
+		return b.inFlight
+	}
+	return 0
+}

@@ -1,0 +1,96 @@
+package schedule
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
+)
+
+// A waiter is a call in a line.
+type waiter struct {
+	ask      Ask
+	sequence uint64       // of its arrival
+	result   chan granted // holds one; written once, after it has left its line
+	left     bool         // no longer in a line; guarded by Queue.mu
+}
+
+type granted struct {
+	grant *Grant
+	err   error
+}
+
+type delivery struct {
+	waiter *waiter
+	granted
+}
+
+// deliver hands out what dispatchLocked decided, outside the lock.
+func deliver(ready []delivery) {
+	for _, d := range ready {
+		d.waiter.result <- d.granted
+	}
+}
+
+// A line holds the calls that want the same of a node, in order of arrival inside a class,
+// so that only its heads need be looked at however many wait.
+type line struct {
+	classes [len(call.Classes)][]*waiter
+}
+
+// A lineKey is what calls of one line have in common.
+type lineKey struct {
+	model                string
+	requested, effective wire.RunnerOptions
+	embedding            bool
+	exclude              string
+}
+
+func keyOf(a *Ask) lineKey {
+	k := lineKey{model: a.Model, requested: a.Requested, effective: a.Effective, embedding: a.Embedding}
+	if len(a.Exclude) > 0 { // rare: a retry
+		k.exclude = strings.Join(a.Exclude, " ")
+	}
+	return k
+}
+
+func (q *Queue) pushLocked(w *waiter) {
+	k := keyOf(&w.ask)
+	l := q.lines[k]
+	if l == nil {
+		l = &line{}
+		q.lines[k] = l
+	}
+	l.classes[w.ask.Class] = append(l.classes[w.ask.Class], w)
+	q.waiting[w.ask.Class]++
+}
+
+// popLocked takes the first of a class out of its line.
+func (q *Queue) popLocked(l *line, class int) *waiter {
+	w := l.classes[class][0]
+	l.classes[class][0] = nil
+	l.classes[class] = l.classes[class][1:]
+	q.outLocked(w, l)
+	return w
+}
+
+func (q *Queue) removeLocked(w *waiter) {
+	l := q.lines[keyOf(&w.ask)]
+	in := l.classes[w.ask.Class]
+	if i, ok := slices.BinarySearchFunc(in, w, bySequence); ok {
+		l.classes[w.ask.Class] = slices.Delete(in, i, i+1)
+	}
+	q.outLocked(w, l)
+}
+
+func (q *Queue) outLocked(w *waiter, l *line) {
+	w.left = true
+	q.waiting[w.ask.Class]--
+	for _, in := range l.classes {
+		if len(in) > 0 {
+			return
+		}
+	}
+	delete(q.lines, keyOf(&w.ask))
+}

@@ -1,0 +1,272 @@
+// Package schedule gives grants: the permission to use one slot of one node.
+//
+// Calls wait here and not at the nodes, because a node would queue without bound and in the
+// order of its own choosing; so each choice is made as late as possible, over one snapshot
+// of the fleet. A runner never has more calls than slots, a node never two cold loads at
+// once, and a call for a busy model blocks nobody behind it. The package does no I/O and
+// starts no goroutine.
+package schedule
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
+)
+
+// Defaults of Options.
+const (
+	DefaultMaxLength = 512 // as many as one Ollama node lets wait for a load
+	DefaultMaxWait   = 10 * time.Minute
+)
+
+var (
+	// ErrQueueFull refuses a call at once: as many as may are waiting already.
+	ErrQueueFull = errors.New("queue is full")
+	// ErrWaitTooLong ends a wait that took MaxWait.
+	ErrWaitTooLong = errors.New("waited too long for a free slot")
+	// ErrNoNode is returned when no node that is up and not excluded can serve the call.
+	ErrNoNode = errors.New("no node can serve the call")
+	// ErrBusy refuses a call that wanted an idle slot or nothing.
+	ErrBusy = errors.New("no idle slot")
+	// ErrStopping refuses all calls, waiting ones too, once the process is leaving.
+	ErrStopping = errors.New("stopping")
+)
+
+// Options bound the queue. The zero value works.
+type Options struct {
+	MaxLength int           // waiting calls of all classes; further ones are refused at once. Default: 512.
+	MaxWait   time.Duration // longest wait for a slot. Default: 10m. Negative: no limit.
+}
+
+func (o Options) withDefaults() Options {
+	if o.MaxLength == 0 {
+		o.MaxLength = DefaultMaxLength
+	}
+	if o.MaxWait == 0 {
+		o.MaxWait = DefaultMaxWait
+	}
+	return o
+}
+
+// A Fleet is what is known of the nodes.
+type Fleet interface {
+	Snapshot() *fleet.Snapshot
+	Subscribe(func()) (cancel func())
+}
+
+// An Ask is what a call wants of a node.
+type Ask struct {
+	Model     string             // key of its name
+	Requested wire.RunnerOptions // those that the request itself sets
+	Effective wire.RunnerOptions // these over the model's own
+	Embedding bool               // the model only embeds: one slot whatever the node's slots are
+	Class     call.Class
+	Exclude   []string // names of nodes tried already
+	IdleOnly  bool     // refuse with ErrBusy rather than wait
+}
+
+// A Queue holds the calls that wait for a slot and the books of the slots in use. It is safe
+// for concurrent use.
+type Queue struct {
+	fleet       Fleet
+	choose      Choice
+	unsubscribe func()
+
+	mu       sync.Mutex // guards what follows
+	opts     Options
+	books    map[*fleet.Node]*book
+	lines    map[lineKey]*line // of calls that want the same
+	waiting  [len(call.Classes)]int
+	sequence uint64
+	stopping bool
+}
+
+// NewQueue makes a queue over a fleet. choose picks among the nodes that have a free slot;
+// nil is LeastLoaded with a random tie.
+func NewQueue(f Fleet, choose Choice) *Queue {
+	if choose == nil {
+		choose = LeastLoaded(rand.IntN)
+	}
+	q := &Queue{
+		fleet: f, choose: choose, opts: Options{}.withDefaults(),
+		books: make(map[*fleet.Node]*book), lines: make(map[lineKey]*line),
+	}
+	q.unsubscribe = f.Subscribe(q.fleetChanged)
+	return q
+}
+
+// Configure sets the bounds for calls that come from now on; nobody who waits is sent away.
+func (q *Queue) Configure(opts Options) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.opts = opts.withDefaults()
+}
+
+// Stop refuses all that wait and all that come with ErrStopping. Grants stay valid.
+func (q *Queue) Stop() {
+	q.unsubscribe()
+	q.mu.Lock()
+	q.stopping = true
+	var gone []*waiter
+	for _, l := range q.lines {
+		for class := range l.classes {
+			for len(l.classes[class]) > 0 {
+				gone = append(gone, q.popLocked(l, class))
+			}
+		}
+	}
+	q.mu.Unlock()
+	for _, w := range gone {
+		w.result <- granted{err: ErrStopping}
+	}
+}
+
+// Acquire waits for a slot. ctx ends the wait, with its cause, and frees the place at once.
+// The caller must Release the grant.
+func (q *Queue) Acquire(ctx context.Context, ask Ask) (*Grant, error) {
+	w, maxWait, err := q.enter(ask)
+	if err != nil {
+		return nil, err
+	}
+	var tooLong <-chan time.Time
+	if maxWait > 0 {
+		timer := time.NewTimer(maxWait)
+		defer timer.Stop()
+		tooLong = timer.C
+	}
+	select {
+	case g := <-w.result:
+		return g.grant, g.err
+	case <-ctx.Done():
+		return nil, q.leave(w, context.Cause(ctx))
+	case <-tooLong:
+		return nil, q.leave(w, ErrWaitTooLong)
+	}
+}
+
+// enter puts a call into its line and grants what can be granted, this call perhaps first.
+func (q *Queue) enter(ask Ask) (*waiter, time.Duration, error) {
+	q.mu.Lock()
+	if q.stopping {
+		q.mu.Unlock()
+		return nil, 0, ErrStopping
+	}
+	q.sequence++
+	w := &waiter{ask: ask, sequence: q.sequence, result: make(chan granted, 1)}
+	q.pushLocked(w)
+	ready := q.dispatchLocked(q.fleet.Snapshot())
+	maxWait := q.opts.MaxWait
+	if !w.left { // neither granted nor refused: it has to wait, if it may
+		var err error
+		switch {
+		case ask.IdleOnly:
+			err = ErrBusy
+		case q.lengthLocked() > q.opts.MaxLength:
+			err = ErrQueueFull
+		}
+		if err != nil {
+			q.removeLocked(w)
+			q.mu.Unlock()
+			deliver(ready)
+			return nil, 0, err
+		}
+	}
+	q.mu.Unlock()
+	deliver(ready)
+	return w, maxWait, nil
+}
+
+// leave takes a call out of its line. A grant that came at the same moment is given back.
+func (q *Queue) leave(w *waiter, why error) error {
+	q.mu.Lock()
+	if !w.left {
+		q.removeLocked(w)
+		// Its leaving may unblock a node that was held for it.
+		ready := q.dispatchLocked(q.fleet.Snapshot())
+		q.mu.Unlock()
+		deliver(ready)
+		return why
+	}
+	q.mu.Unlock()
+	if g := <-w.result; g.grant != nil {
+		g.grant.Release()
+	}
+	return why
+}
+
+func (q *Queue) fleetChanged() {
+	q.mu.Lock()
+	snap := q.fleet.Snapshot()
+	q.forgetLocked(snap)
+	ready := q.dispatchLocked(snap)
+	q.mu.Unlock()
+	deliver(ready)
+}
+
+// dispatchLocked grants all that can be granted now: class by class, in each the call that
+// came first among the heads of the lines. Who waits behind the head of a line wants the
+// same as the head, so it cannot be served if the head cannot.
+func (q *Queue) dispatchLocked(snap *fleet.Snapshot) []delivery {
+	var ready []delivery
+	held := map[*fleet.Node]*waiter{}
+	for class := range call.Classes {
+		if q.waiting[class] == 0 {
+			continue
+		}
+		heads := q.headsLocked(class)
+		for len(heads) > 0 {
+			w := heads[0]
+			l := q.lines[keyOf(&w.ask)]
+			g, err := q.placeLocked(snap, w, held)
+			if g == nil && err == nil { // it waits, and with it its line
+				heads = heads[1:]
+				continue
+			}
+			q.popLocked(l, class)
+			ready = append(ready, delivery{w, granted{g, err}})
+			heads = heads[1:]
+			if next := l.classes[class]; len(next) > 0 {
+				i, _ := slices.BinarySearchFunc(heads, next[0], bySequence)
+				heads = slices.Insert(heads, i, next[0])
+			}
+		}
+	}
+	return ready
+}
+
+// headsLocked lists the first of each line, who came first in front.
+func (q *Queue) headsLocked(class int) []*waiter {
+	heads := make([]*waiter, 0, len(q.lines))
+	for _, l := range q.lines {
+		if len(l.classes[class]) > 0 {
+			heads = append(heads, l.classes[class][0])
+		}
+	}
+	slices.SortFunc(heads, bySequence)
+	return heads
+}
+
+func bySequence(a, b *waiter) int { return cmp.Compare(a.sequence, b.sequence) }
+
+// Waiting is the number of calls of a class that wait.
+func (q *Queue) Waiting(class call.Class) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.waiting[class]
+}
+
+func (q *Queue) lengthLocked() int {
+	n := 0
+	for _, w := range q.waiting {
+		n += w
+	}
+	return n
+}
