@@ -1,0 +1,247 @@
+package attempt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
+	"github.com/caddy-ollama/caddy-ollama/internal/recording"
+	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
+)
+
+const (
+	errorLimit   = 1 << 20     // of the body of a node's refusal, bytes
+	drainLimit   = 4 << 10     // of what may follow the final record, bytes
+	drainTimeout = time.Second // the end follows the final record at once
+)
+
+// A try is one request to one node.
+type try struct {
+	*Step
+	call      *call.Call
+	grant     *schedule.Grant
+	recording *recording.Writer
+	began     time.Time
+
+	connected atomic.Bool // a connection was had: the node may have worked
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	release   func() bool // from the recording's context, whose end otherwise ends the try
+	watch     *time.Timer // cancels the try when the next byte takes too long
+	total     *time.Timer
+
+	body   io.ReadCloser
+	frames *wire.Splitter
+	judge  *wire.Judge
+}
+
+// begin sends the request and returns when the first frame or the object is recorded; the
+// rest of the answer is then read by a goroutine of its own. On an error nothing is left.
+func (t *try) begin() (err error) {
+	t.ctx, t.cancel = context.WithCancelCause(t.Step.ctx)
+	t.release = context.AfterFunc(t.recording.Context(), func() { t.cancel(context.Cause(t.recording.Context())) })
+	defer func() {
+		if err != nil {
+			// A limit says more than the "context canceled" that it caused.
+			if cause := context.Cause(t.ctx); cause != nil && t.recording.Context().Err() == nil {
+				err = fmt.Errorf("%w (%w)", cause, err)
+			}
+			t.close()
+		}
+	}()
+	t.watch = time.AfterFunc(t.opts.FirstByteTimeout, func() { t.cancel(ErrFirstByteTimeout) })
+	if t.opts.TotalTimeout > 0 {
+		t.total = time.AfterFunc(t.opts.TotalTimeout, func() { t.cancel(ErrTotalTimeout) })
+	}
+	resp, err := t.send()
+	if err != nil {
+		return err
+	}
+	t.body = resp.Body
+	if resp.StatusCode != http.StatusOK {
+		return refusal(resp)
+	}
+	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch mediaType {
+	case wire.StreamType(t.call.Request.Route.Dialect):
+		return t.beginFrames()
+	case "application/json":
+		return t.object(resp)
+	}
+	return fmt.Errorf("%w: content type %q", errProtocol, mediaType)
+}
+
+func (t *try) send() (*http.Response, error) {
+	ctx := httptrace.WithClientTrace(t.ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { t.connected.Store(true) },
+	})
+	return t.post(ctx, t.grant.Node, t.call.Request)
+}
+
+// post sends a judged request: a fresh one, with nothing of the client's headers.
+func (s *Step) post(ctx context.Context, node *fleet.Node, r *wire.Request) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, node.URL().JoinPath(r.Route.Path).String(), r.Body.Reader())
+	if err != nil {
+		return nil, err
+	}
+	req.ContentLength = r.Body.Len()
+	// So that the transport can send it again over a fresh connection when the idle one it
+	// took had been closed before a byte was written.
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(r.Body.Reader()), nil }
+	req.Header = http.Header{
+		"Content-Type":    {"application/json"},
+		"Accept-Encoding": {"identity"},
+		"User-Agent":      {"caddy-ollama"},
+		"Via":             {"1.1 " + s.via},
+	}
+	return node.RoundTrip(req)
+}
+
+// refusal reads a node's answer other than 200.
+func refusal(resp *http.Response) error {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, errorLimit))
+	if err != nil {
+		return fmt.Errorf("read the body of a %d: %w", resp.StatusCode, err)
+	}
+	return &call.StatusError{Code: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), Body: body}
+}
+
+// object records an answer that is one JSON object, read to its end.
+func (t *try) object(resp *http.Response) error {
+	body, err := readObject(resp)
+	if err != nil {
+		return err
+	}
+	t.answered()
+	t.ended(OK)
+	t.close()
+	t.recording.Object(resp.Header.Get("Content-Type"), body)
+	t.grant.Release()
+	return nil
+}
+
+func readObject(resp *http.Response) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, objectLimit+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the answer: %w", err)
+	case len(body) > objectLimit:
+		return nil, fmt.Errorf("%w: more than %d bytes", errProtocol, objectLimit)
+	case !wire.IsObject(body):
+		return nil, fmt.Errorf("%w: not a JSON object", errProtocol)
+	}
+	return body, nil
+}
+
+// beginFrames records the first frame and leaves the others to a pump.
+func (t *try) beginFrames() error {
+	req := t.call.Request
+	t.frames = wire.NewSplitter(t.body, req.Route.Dialect)
+	t.judge = wire.NewJudge(req.Route.Dialect, req.Route.Operation)
+	if err := t.next(); err != nil {
+		return err
+	}
+	t.answered()
+	t.pumps.Go(t.pump) // ends with the answer, its last reader, or the engine
+	return nil
+}
+
+// next records one frame.
+func (t *try) next() error {
+	frame, err := t.frames.Next()
+	if errors.Is(err, io.EOF) {
+		return errTruncated
+	}
+	if err != nil {
+		return err
+	}
+	kind, err := t.judge.Frame(frame)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errProtocol, err)
+	}
+	if kind == wire.Fault {
+		return nodeError(t.judge.Message())
+	}
+	return t.recording.Append(frame, kind)
+}
+
+// pump records the frames after the first and ends the recording.
+func (t *try) pump() {
+	defer t.close()
+	defer t.grant.Release()
+	for !t.judge.Complete() {
+		t.watch.Reset(t.opts.StallTimeout)
+		if err := t.next(); err != nil {
+			t.broke(err)
+			return
+		}
+	}
+	t.ended(OK) // before the end can be read: settle reads it then
+	t.release() // the connection outlives the recording
+	t.recording.Complete()
+	t.grant.Release()
+	t.drain()
+}
+
+// broke ends the recording before its end.
+func (t *try) broke(err error) {
+	if t.recording.Context().Err() != nil {
+		t.ended(Canceled)
+		t.recording.Break(context.Cause(t.recording.Context()))
+		return
+	}
+	if cause := context.Cause(t.ctx); cause != nil {
+		err = cause
+		if errors.Is(cause, ErrFirstByteTimeout) { // the watch guards the frames by now
+			err = ErrStallTimeout
+		}
+	}
+	f := faultOf(err, t.connected.Load())
+	t.ended(f.Outcome)
+	t.recording.Break(f)
+}
+
+// drain reads the end of the body behind the final record, so that the connection can be
+// used again. A node that holds it open loses the connection, nothing else.
+func (t *try) drain() {
+	t.watch.Reset(drainTimeout)
+	io.Copy(io.Discard, io.LimitReader(t.body, drainLimit))
+}
+
+// answered reports the first byte.
+func (t *try) answered() {
+	t.fleet.Answered(t.grant.Node)
+	if t.grant.Residency != schedule.Resident {
+		// First the fleet, then the grant: nobody must see the node free to load and the
+		// model not yet there.
+		t.fleet.Loaded(t.grant.Node, t.call.Request.Model.Key(), t.call.Runner)
+		t.grant.Loaded()
+	}
+}
+
+func (t *try) ended(o Outcome) {
+	t.call.Upstream.Tried(call.Try{
+		Node: t.grant.Node.Name(), Outcome: string(o), Failed: !blameless(o), Took: time.Since(t.began),
+	})
+}
+
+func (t *try) close() {
+	t.release()
+	t.watch.Stop()
+	if t.total != nil {
+		t.total.Stop()
+	}
+	t.cancel(nil)
+	if t.body != nil {
+		t.body.Close()
+	}
+}

@@ -1,0 +1,113 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/recording"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
+)
+
+// batchFrames is how many frames are written between two flushes when they are there
+// already: a stream that keeps up is flushed frame by frame, a replay in bunches.
+const batchFrames = 32
+
+// stream answers with the frames of the recording, as they arrive.
+func (q *request) stream(c *call.Call) error {
+	q.wantsStream = true
+	reader, err := q.steps.Answer(q.ctx(), c)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	if contentType, body, ok := reader.Object(); ok {
+		q.answer(http.StatusOK, contentType, body)
+		return nil
+	}
+	q.w.Header().Set("Content-Type", wire.StreamType(q.route.Dialect))
+	q.w.WriteHeader(http.StatusOK)
+	control := http.NewResponseController(q.w)
+	frames := make([]recording.Frame, batchFrames)
+	for {
+		n, err := reader.Read(q.ctx(), frames)
+		for _, f := range frames[:n] {
+			if f.Kind == wire.Usage && !c.Request.IncludeUsage {
+				continue // asked for by the gateway, not by the client
+			}
+			if _, err := q.w.Write(f.Data); err != nil {
+				return nil // the client has left
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF), q.ctx().Err() != nil:
+			return nil
+		case errors.Is(err, recording.ErrSlow):
+			// It does not read, so it could not be told. Aborting is the honest end.
+			panic(http.ErrAbortHandler)
+		default:
+			// Said as a record and ended in order: a cut connection is taken for success by
+			// Ollama's own client (clients.md).
+			q.w.Write(wire.ErrorRecord(q.route.Dialect, brokenOff(err)))
+			return nil
+		}
+		if control.Flush() != nil {
+			return nil // the client has left
+		}
+	}
+}
+
+// single answers with one object, folded from the frames. An answer that broke off was not
+// shown to anybody yet, so it is asked again.
+func (q *request) single(c *call.Call) error {
+	for {
+		reader, err := q.steps.Answer(q.ctx(), c)
+		if err != nil {
+			return err
+		}
+		contentType, body, err := q.whole(reader, c)
+		reader.Close()
+		var broken *recording.EndError
+		switch {
+		case err == nil:
+			q.answer(http.StatusOK, contentType, body)
+			return nil
+		case !errors.As(err, &broken) || !c.Upstream.Retry():
+			return err
+		}
+	}
+}
+
+// whole reads a recording to its end and gives the single answer it makes.
+func (q *request) whole(reader *recording.Reader, c *call.Call) (contentType string, body []byte, err error) {
+	if contentType, body, ok := reader.Object(); ok {
+		return contentType, body, nil
+	}
+	var answer [][]byte
+	frames := make([]recording.Frame, batchFrames)
+	for {
+		n, err := reader.Read(q.ctx(), frames)
+		for _, f := range frames[:n] {
+			answer = append(answer, f.Data)
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return "", nil, err
+		}
+	}
+	return wire.Fold(q.route.Dialect, q.route.Operation, values(answer))
+}
+
+func values(frames [][]byte) func(yield func([]byte) bool) {
+	return func(yield func([]byte) bool) {
+		for _, f := range frames {
+			if !yield(f) {
+				return
+			}
+		}
+	}
+}

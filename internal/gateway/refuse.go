@@ -1,0 +1,214 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
+	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/recording"
+	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
+)
+
+// Refusals of the gateway's own.
+var (
+	errClosing    = errors.New("closing")
+	errLoop       = errors.New("the request has come back to the gateway that sent it")
+	errStreams    = errors.New("too many requests on their way")
+	errNotReady   = errors.New("no inventory yet")
+	errNoneUp     = errors.New("no node is up")
+	errClientLeft = errors.New("the client left")
+)
+
+// A refusal is what a client is told instead of an answer.
+type refusal struct {
+	status  int
+	message string
+	early   bool // made by the dialect's binder at a node: see wire.ErrorBody
+	retry   int  // seconds for Retry-After; 0: none
+}
+
+// unknownModel is the refusal of a model that nobody has, in the words of the route.
+type unknownModel struct{ message string }
+
+func (e *unknownModel) Error() string { return e.message }
+
+// forbidden refuses what a site does not allow.
+type forbidden struct{ message string }
+
+func (e *forbidden) Error() string { return e.message }
+
+// retrySoon is the Retry-After of faults that pass quickly, in seconds: a health check brings
+// a node back within a few.
+const retrySoon = 2
+
+// refuse tells the client why there is no answer. Nothing has been written yet.
+func (q *request) refuse(err error) {
+	if q.r.Context().Err() != nil {
+		// Nobody reads it. The number is the one Caddy uses for a client that left.
+		q.w.WriteHeader(499)
+		return
+	}
+	var refused *call.StatusError
+	if errors.As(err, &refused) {
+		var fault *attempt.Fault
+		if !errors.As(err, &fault) && q.passOn(refused) {
+			return
+		}
+	}
+	ref := meaning(err)
+	if ref.retry > 0 {
+		q.w.Header().Set("Retry-After", strconv.Itoa(ref.retry))
+	}
+	if ref.status == http.StatusRequestEntityTooLarge || ref.status == http.StatusRequestTimeout {
+		q.w.Header().Set("Connection", "close") // the rest of the body is not read
+	}
+	contentType, body := wire.ErrorBody(q.route.Dialect, ref.status, ref.message, ref.early)
+	q.answer(ref.status, contentType, body)
+}
+
+// passOn answers with a node's own refusal. It declines what no client could read.
+func (q *request) passOn(e *call.StatusError) bool {
+	if wire.ErrorMessage(e.Body) == "" {
+		return false
+	}
+	contentType := e.ContentType
+	if q.route.Dialect == wire.Ollama && contentType == "application/json" && !q.wantsStream {
+		contentType += "; charset=utf-8" // a node says so when it was not asked for a stream
+	}
+	if e.Code == http.StatusServiceUnavailable {
+		q.w.Header().Set("Retry-After", strconv.Itoa(retrySoon))
+	}
+	q.answer(e.Code, contentType, e.Body)
+	return true
+}
+
+// meaning is the one table from what went wrong to what the client is told.
+func meaning(err error) refusal {
+	var (
+		bad     *wire.BadRequest
+		unknown *unknownModel
+		denied  *forbidden
+		fault   *attempt.Fault
+		refused *call.StatusError
+	)
+	switch {
+	case errors.As(err, &bad):
+		return refusal{status: bad.Status, message: bad.Message, early: bad.Early}
+	case errors.As(err, &unknown):
+		return refusal{status: http.StatusNotFound, message: unknown.message}
+	case errors.As(err, &denied):
+		return refusal{status: http.StatusForbidden, message: denied.message}
+
+	case errors.Is(err, errBodyTooLarge):
+		return refusal{status: http.StatusRequestEntityTooLarge, message: "http: request body too large", early: true}
+	case errors.Is(err, errBodySlow):
+		return refusal{status: http.StatusRequestTimeout, message: "the request body did not arrive in time; send it again", early: true}
+	case errors.Is(err, errBodyBroken):
+		return refusal{status: http.StatusBadRequest, message: "unexpected EOF", early: true}
+	case errors.Is(err, errMemory), errors.Is(err, errStreams):
+		return refusal{status: http.StatusServiceUnavailable, message: "server busy, please try again", retry: retrySoon}
+
+	case errors.Is(err, schedule.ErrQueueFull):
+		return refusal{
+			status:  http.StatusServiceUnavailable, // the words of a node whose queue is full
+			message: "server busy, please try again.  maximum pending requests exceeded", retry: retrySoon,
+		}
+	case errors.Is(err, schedule.ErrWaitTooLong):
+		return refusal{status: http.StatusServiceUnavailable, message: "server busy: no slot became free in time, please try again", retry: retrySoon}
+	case errors.Is(err, schedule.ErrStopping), errors.Is(err, errClosing):
+		return refusal{status: http.StatusServiceUnavailable, message: "the gateway is shutting down, please try again", retry: retrySoon}
+	case errors.Is(err, schedule.ErrNoNode), errors.Is(err, errNoneUp):
+		return refusal{status: http.StatusServiceUnavailable, message: "no Ollama node that can answer this is reachable, please try again", retry: retrySoon}
+	case errors.Is(err, errNotReady):
+		return refusal{status: http.StatusServiceUnavailable, message: "the Ollama nodes have not answered yet, please try again", retry: retrySoon}
+	case errors.Is(err, errLoop):
+		return refusal{status: http.StatusLoopDetected, message: "this request was sent by this gateway to itself: one of its nodes is its own address"}
+
+	case errors.As(err, &fault):
+		return refusal{status: faultStatus(fault), message: faultMessage(fault), retry: faultRetry(fault)}
+	case errors.As(err, &refused):
+		return refusal{status: http.StatusBadGateway, message: "the Ollama node answered with status " + strconv.Itoa(refused.Code)}
+	}
+	return refusal{status: http.StatusInternalServerError, message: "internal error of the gateway"}
+}
+
+func faultStatus(f *attempt.Fault) int {
+	switch f.Outcome {
+	case attempt.ConnectError:
+		return http.StatusServiceUnavailable
+	case attempt.Timeout:
+		return http.StatusGatewayTimeout
+	case attempt.Failed:
+		return http.StatusInternalServerError
+	}
+	return http.StatusBadGateway
+}
+
+func faultRetry(f *attempt.Fault) int {
+	if f.Outcome == attempt.ConnectError {
+		return retrySoon
+	}
+	return 0
+}
+
+// faultMessage says what a client may know of a node's fault: the node's own words, if it
+// said any to the client, never its address.
+func faultMessage(f *attempt.Fault) string {
+	if f.Message != "" {
+		return f.Message
+	}
+	switch f.Outcome {
+	case attempt.ConnectError:
+		return "no Ollama node that can answer this is reachable, please try again"
+	case attempt.TLSError:
+		return "the Ollama node could not be trusted: its TLS failed"
+	case attempt.Timeout:
+		return "the Ollama node took too long"
+	case attempt.Reset, attempt.Truncated:
+		return "the connection to the Ollama node was lost"
+	}
+	return "the Ollama node did not answer as an Ollama server does"
+}
+
+// brokenOff is the message of the error record that ends a stream which broke off.
+func brokenOff(err error) string {
+	var fault *attempt.Fault
+	if !errors.As(err, &fault) {
+		return "the answer is incomplete: the gateway is shutting down"
+	}
+	if fault.Message != "" {
+		return fault.Message
+	}
+	return "the answer is incomplete: " + faultMessage(fault)
+}
+
+// notFound words the refusal of an unknown model as the route's handler does at a node.
+func notFound(route wire.Route, spelling string) error {
+	if route.Operation == wire.Embed {
+		return &unknownModel{`model "` + spelling + `" not found, try pulling it first`}
+	}
+	return &unknownModel{"model '" + spelling + "' not found"}
+}
+
+// forbidden words the refusal of routes that change a node or leave the building.
+func (q *request) forbidden() error {
+	switch {
+	case strings.HasSuffix(q.route.Path, "/web_search"):
+		return &forbidden{"ollama cloud is disabled: web search is unavailable"}
+	case strings.HasSuffix(q.route.Path, "/web_fetch"):
+		return &forbidden{"ollama cloud is disabled: web fetch is unavailable"}
+	case q.route.Access == wire.Cloud:
+		return &forbidden{"ollama cloud is disabled: this route is unavailable"}
+	}
+	return &forbidden{"managing models is not allowed here; ask the operator of this gateway"}
+}
+
+// left tells whether a wait ended because the client went away.
+func left(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) && !errors.Is(err, recording.ErrAbandoned)
+}

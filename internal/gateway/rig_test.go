@@ -1,0 +1,123 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
+	"github.com/caddy-ollama/caddy-ollama/internal/simnode"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A rig is a gateway before nodes, all of it over pipes, so that it works in virtual time.
+type rig struct {
+	*testing.T
+	engine   *Engine
+	settings *Settings
+	front    *simnode.Pipe // what a client connects to
+	hold     *Attachment
+}
+
+// rigOptions are what a test wants otherwise than usual.
+type rigOptions struct {
+	config Config // without nodes
+	site   SiteConfig
+	slots  int
+	host   bool // the Host rule
+}
+
+// newRig puts a gateway before nodes, which are called n0, n1, ...
+func newRig(t *testing.T, opts rigOptions, nodes ...http.Handler) *rig {
+	t.Helper()
+	r := &rig{T: t, engine: NewEngine(slog.New(slog.DiscardHandler))}
+	config := opts.config
+	for i, n := range nodes {
+		pipe := simnode.NewPipe(n)
+		t.Cleanup(pipe.Close)
+		config.Nodes = append(config.Nodes, fleet.NodeConfig{
+			Name: fmt.Sprintf("n%d", i), URL: &url.URL{Scheme: "http", Host: "localhost:11434"},
+			Slots: opts.slots, Transport: pipe, Key: fmt.Sprint(i),
+		})
+	}
+	site, err := NewSite(opts.site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.settings = NewSettings(r.engine, config)
+	r.hold = r.settings.Attach()
+	r.front = simnode.NewPipe(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		r.settings.Serve(w, q, Entry{Site: site, HostRule: opts.host})
+	}))
+	t.Cleanup(func() {
+		r.front.Close()
+		r.engine.Close()
+		<-r.engine.Closed()
+	})
+	if err := r.engine.fleet.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// post sends a request and gives the answer, whose body the caller closes.
+func (r *rig) post(ctx context.Context, path, body string) (*http.Response, error) {
+	q, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+path, strings.NewReader(body))
+	if err != nil {
+		r.Fatal(err)
+	}
+	return r.front.RoundTrip(q)
+}
+
+// ask is post read to its end.
+func (r *rig) ask(path, body string) (status int, answer string, header http.Header) {
+	r.Helper()
+	resp, err := r.post(r.Context(), path, body)
+	if err != nil {
+		r.Fatalf("POST %s: %v", path, err)
+	}
+	defer resp.Body.Close()
+	all, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.Fatalf("POST %s: read: %v", path, err)
+	}
+	return resp.StatusCode, string(all), resp.Header
+}
+
+// idle fails the test unless nothing is on its way or waiting any more.
+func (r *rig) idle() {
+	r.Helper()
+	if n := r.engine.InFlight(); n != 0 {
+		r.Errorf("%d requests still on their way", n)
+	}
+	for _, v := range r.engine.fleet.Snapshot().Nodes {
+		if n := r.engine.queue.InFlight(v.Node); n != 0 {
+			r.Errorf("%s: %d slots still in use", v.Node.Name(), n)
+		}
+	}
+	if n := r.engine.bodies.used.Load(); n != 0 {
+		r.Errorf("%d bytes of bodies still counted", n)
+	}
+	if n := r.engine.streams.used.Load(); n != 0 {
+		r.Errorf("%d streams still counted", n)
+	}
+}
+
+const fast = 0.01 // of simulated durations, in tests on the real clock
+
+// goldenNode is the node of the recordings, quick. "broken" was installed only for the faults.
+func goldenNode(t *testing.T) *simnode.Node {
+	models := slices.DeleteFunc(simnode.GoldenModels(), func(m simnode.Model) bool { return m.Name == "broken" })
+	n := simnode.New(simnode.Options{Models: models, CheckHost: true, Scale: fast})
+	t.Cleanup(n.Close)
+	return n
+}

@@ -1,0 +1,110 @@
+package gateway
+
+import (
+	"slices"
+	"time"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
+	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
+	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
+)
+
+// Defaults of Limits.
+const (
+	DefaultBody        = 100 << 20 // several images, or a long conversation
+	DefaultBodies      = 1 << 30
+	DefaultBodyTimeout = time.Minute
+	DefaultStreams     = 4096
+)
+
+// Limits protect the process from its clients. The zero value works.
+type Limits struct {
+	Body        int64         // bytes of one request body. Default: 100 MiB. Larger ones get 413.
+	Bodies      int64         // bytes of all bodies being read or waiting. Default: 1 GiB. Beyond it 503.
+	BodyTimeout time.Duration // from the first to the last byte of a body. Default: 60s. Then 408.
+	Streams     int           // inference requests on their way. Default: 4096. Further ones get 503.
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Body == 0 {
+		l.Body = DefaultBody
+	}
+	if l.Bodies == 0 {
+		l.Bodies = DefaultBodies
+	}
+	if l.BodyTimeout == 0 {
+		l.BodyTimeout = DefaultBodyTimeout
+	}
+	if l.Streams == 0 {
+		l.Streams = DefaultStreams
+	}
+	return l
+}
+
+// Config is what a configuration wishes of the engine. The zero value but for Nodes works.
+type Config struct {
+	Nodes    []fleet.NodeConfig
+	Health   fleet.Options
+	Queue    schedule.Options
+	Limits   Limits
+	Attempts attempt.Options
+}
+
+// Settings are one configuration's immutable wishes and the steps made of them. A call keeps
+// the settings it began with.
+type Settings struct {
+	engine *Engine
+	config Config
+	limits Limits
+	steps  call.Answerer
+	tries  *attempt.Step
+}
+
+// NewSettings puts the steps of a call together, outermost last.
+func NewSettings(e *Engine, c Config) *Settings {
+	tries := attempt.New(e.ctx, e.queue, e.fleet, &e.pumps, e.via, c.Attempts)
+	return &Settings{engine: e, config: c, limits: c.Limits.withDefaults(), tries: tries, steps: tries}
+}
+
+// An Attachment is a configuration's hold on the engine.
+type Attachment struct {
+	engine   *Engine
+	settings *Settings
+}
+
+// Attach makes the settings rule the fleet and the queue until they are detached or newer
+// ones are attached.
+func (s *Settings) Attach() *Attachment {
+	e := s.engine
+	a := &Attachment{engine: e, settings: s}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.attachments = append(e.attachments, a)
+	e.obeyLocked(s)
+	return a
+}
+
+// Detach gives up the hold. If it ruled, the one before rules again; after the last one the
+// engine goes on as it is, so that what runs can finish.
+func (a *Attachment) Detach() {
+	e := a.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := slices.Index(e.attachments, a)
+	if i < 0 {
+		return
+	}
+	ruled := i == len(e.attachments)-1
+	e.attachments = slices.Delete(e.attachments, i, i+1)
+	if ruled && len(e.attachments) > 0 {
+		e.obeyLocked(e.attachments[len(e.attachments)-1].settings)
+	}
+}
+
+// obeyLocked configures what the engine owns. Under the lock, so that two configurations
+// cannot interleave; neither call does I/O.
+func (e *Engine) obeyLocked(s *Settings) {
+	e.queue.Configure(s.config.Queue)
+	e.fleet.Configure(s.config.Nodes, s.config.Health)
+}
