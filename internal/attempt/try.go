@@ -112,7 +112,9 @@ func refusal(resp *http.Response) error {
 	if err != nil {
 		return fmt.Errorf("read the body of a %d: %w", resp.StatusCode, err)
 	}
-	return &call.StatusError{Code: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), Body: body}
+	return &call.StatusError{
+		Code: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), Chunked: resp.ContentLength < 0, Body: body,
+	}
 }
 
 // object records an answer that is one JSON object, read to its end.

@@ -66,6 +66,7 @@ func ParseClass(s string) (Class, error) {
 type StatusError struct {
 	Code        int
 	ContentType string
+	Chunked     bool   // it came without a length, as from a route that had begun to stream
 	Body        []byte // at most 1 MiB
 }
 

@@ -78,12 +78,17 @@ func (q *request) passOn(e *call.StatusError) bool {
 	}
 	contentType := e.ContentType
 	if q.route.Dialect == wire.Ollama && contentType == "application/json" && !q.wantsStream {
-		contentType += "; charset=utf-8" // a node says so when it was not asked for a stream
+		contentType = nativeJSON // a node says so when it was not asked for a stream
 	}
 	if e.Code == http.StatusServiceUnavailable {
 		q.w.Header().Set("Retry-After", strconv.Itoa(retrySoon))
 	}
-	q.answer(e.Code, contentType, e.Body)
+	q.w.Header().Set("Content-Type", contentType)
+	q.w.WriteHeader(e.Code)
+	if e.Chunked && q.wantsStream {
+		_ = http.NewResponseController(q.w).Flush() // without a length, as the node
+	}
+	q.w.Write(e.Body)
 	return true
 }
 

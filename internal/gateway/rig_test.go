@@ -112,12 +112,11 @@ func (r *rig) idle() {
 	}
 }
 
-const fast = 0.01 // of simulated durations, in tests on the real clock
-
-// goldenNode is the node of the recordings, quick. "broken" was installed only for the faults.
-func goldenNode(t *testing.T) *simnode.Node {
+// goldenNode is the node of the recordings; scale is of its simulated durations. "broken" was
+// installed only for the faults.
+func goldenNode(t *testing.T, scale float64) *simnode.Node {
 	models := slices.DeleteFunc(simnode.GoldenModels(), func(m simnode.Model) bool { return m.Name == "broken" })
-	n := simnode.New(simnode.Options{Models: models, CheckHost: true, Scale: fast})
+	n := simnode.New(simnode.Options{Models: models, CheckHost: true, Scale: scale})
 	t.Cleanup(n.Close)
 	return n
 }
