@@ -208,7 +208,6 @@ func (l *logged) lines() []string {
 
 var errLost = errors.New("lost")
 
-
 func postTo(t *testing.T, n *Node, path string, body io.Reader) (*http.Response, error) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, n.URL().String()+path, body)

@@ -127,10 +127,10 @@ func (f *Fleet) show() {
 	}
 }
 
-// dirtyLocked tells whether a snapshot is due: at once after a lone answer, now and then in
-// the middle of many, always after the last.
+// dirtyLocked tells whether a snapshot is due: now and then while more are queued, after each
+// answer when none is.
 func (ids *identities) dirtyLocked(changed bool) bool {
-	last := len(ids.queue) == 0 && len(ids.pending) == 0
+	last := len(ids.queue) == 0 // what is still being asked may hang
 	if !changed && !last {
 		return false
 	}

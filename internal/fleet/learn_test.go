@@ -150,10 +150,11 @@ func TestLoaded_IsSilentWhenNothingIsNew(t *testing.T) {
 		f.Loaded(view(f).Node, key("a"), ctxOf(2048))
 		before := f.Snapshot()
 		node := view(f).Node
+		model := key("a")
 		if n := testing.AllocsPerRun(100, func() {
-			f.Loaded(node, key("a"), ctxOf(2048))
+			f.Loaded(node, model, ctxOf(2048))
 			f.Answered(node)
-		}); n > 6 { // those of key
+		}); n != 0 {
 			t.Errorf("%v allocations", n)
 		}
 		if f.Snapshot() != before {
@@ -179,11 +180,15 @@ func TestUnloaded_RunnerIsGoneAndAnOlderPsBringsItNotBack(t *testing.T) {
 		}
 		f.Unloaded(view(f).Node, key("a"))
 		n.set(func(n *fake) { n.mode = nil; n.ps = tagsOf() })
-		for range 300 {
-			if len(view(f).Runners) != 0 {
-				t.Fatalf("runners: %+v", view(f).Runners)
+		cancel := f.Subscribe(func() { // the next ps comes right after the older one has ended
+			if r := view(f).Runners; len(r) != 0 {
+				t.Errorf("runners: %+v", r)
 			}
-			pass(10 * time.Millisecond)
+		})
+		pass(3 * time.Second)
+		cancel()
+		if r := view(f).Runners; len(r) != 0 {
+			t.Fatalf("runners: %+v", r)
 		}
 		n.set(func(n *fake) { n.ps = tagsOf(row) })
 		pass(3 * time.Second)
@@ -233,6 +238,42 @@ func TestLookup_AsksOnceASecondAndWaitsASecond(t *testing.T) {
 			t.Error("it outlived its context")
 		}
 	}, well, ill)
+}
+
+func TestLookup_RightAfterAnotherAsksNobody(t *testing.T) {
+	n := newFake(tagsOf())
+	inBubble(t, Options{}, func(t *testing.T, f *Fleet) {
+		before := n.count("/api/tags")
+		for range 10 {
+			at := time.Now()
+			f.Lookup(t.Context())
+			if took := time.Since(at); took != 0 {
+				t.Errorf("waited %v", took)
+			}
+		}
+		if got := n.count("/api/tags") - before; got != 1 {
+			t.Errorf("asked %d times at once, want 1", got)
+		}
+		pass(lookWait)
+		f.Lookup(t.Context())
+		if got := n.count("/api/tags") - before; got != 2 {
+			t.Errorf("asked %d times after a second, want 2", got)
+		}
+	}, n)
+}
+
+func TestLookup_ANodeInDoubtIsNotAsked(t *testing.T) {
+	n := newFake(tagsOf())
+	inBubble(t, Options{Interval: time.Minute, Fails: 100}, func(t *testing.T, f *Fleet) {
+		n.set(func(n *fake) { n.mode = only("/api/version", status(500)) })
+		f.Unreachable(view(f).Node, errLost)
+		pass(1200 * time.Millisecond)
+		before := n.count("/api/tags")
+		f.Lookup(t.Context())
+		if n.count("/api/tags") != before {
+			t.Error("asked though its last check has failed")
+		}
+	}, n)
 }
 
 func TestLookup_OfNodesThatAreGoneReturns(t *testing.T) {

@@ -5,16 +5,17 @@ import (
 	"slices"
 )
 
-// A holder is a node that lists a name, and how.
+// A holder is a node that lists a name, how, and what it means by it.
 type holder struct {
-	node *Node
-	row  *row
+	node     *Node
+	row      *row
+	identity string // "" while it is not known
 }
 
 // A variant is one identity under a name, "" for all those not known yet.
 type variant struct {
 	identity string
-	holders  []holder
+	holders  int
 	newest   *row
 }
 
@@ -28,7 +29,7 @@ func merge(inputs []input, known map[string]*shown) (models map[string]*Model, l
 	}
 	models = make(map[string]*Model, size)
 	listed = make([]*Model, 0, size)
-	for _, h := range byName(inputs, true, size) {
+	for _, h := range byName(inputs, true, size, known) {
 		m := mergeName(*h, known)
 		models[m.Key] = m
 		listed = append(listed, m)
@@ -36,7 +37,7 @@ func merge(inputs []input, known map[string]*shown) (models map[string]*Model, l
 	slices.SortStableFunc(listed, func(a, b *Model) int {
 		return cmp.Compare(b.row.modified.Unix(), a.row.modified.Unix())
 	})
-	for _, h := range byName(inputs, false, 0) {
+	for _, h := range byName(inputs, false, 0, known) {
 		if m := mergeName(*h, known); models[m.Key] == nil {
 			m.Nodes, m.Drift = nil, nil
 			models[m.Key] = m
@@ -46,7 +47,7 @@ func merge(inputs []input, known map[string]*shown) (models map[string]*Model, l
 }
 
 // byName gathers who lists a name among the nodes that are up, or those that are not.
-func byName(inputs []input, up bool, size int) (order []*[]holder) {
+func byName(inputs []input, up bool, size int, known map[string]*shown) (order []*[]holder) {
 	held := make(map[string]*[]holder, size)
 	order = make([]*[]holder, 0, size)
 	for _, in := range inputs {
@@ -60,7 +61,7 @@ func byName(inputs []input, up bool, size int) (order []*[]holder) {
 				held[r.key] = h
 				order = append(order, h)
 			}
-			*h = append(*h, holder{in.node, r})
+			*h = append(*h, holder{in.node, r, identityOf(known, r.digest)})
 		}
 	}
 	return order
@@ -71,7 +72,7 @@ func byName(inputs []input, up bool, size int) (order []*[]holder) {
 // served like it while they could still turn the vote, and then the identity is not known
 // either; else they wait to be known.
 func mergeName(holders []holder, known map[string]*shown) *Model {
-	variants := variantsOf(holders, known)
+	variants := variantsOf(holders)
 	var unknown *variant
 	var vote []*variant
 	for _, v := range variants {
@@ -83,13 +84,13 @@ func mergeName(holders []holder, known map[string]*shown) *Model {
 	}
 	slices.SortFunc(vote, func(a, b *variant) int {
 		return cmp.Or(
-			cmp.Compare(len(b.holders), len(a.holders)),
+			cmp.Compare(b.holders, a.holders),
 			b.newest.modified.Compare(a.newest.modified),
 			cmp.Compare(a.identity, b.identity))
 	})
 
 	first := holders[0].row
-	m := &Model{Key: first.key, Short: first.short}
+	m := &Model{Key: first.key, Short: first.short, Nodes: make([]*Node, 0, len(holders))}
 	var drift []*variant
 	switch {
 	case unknown == nil:
@@ -103,19 +104,18 @@ func mergeName(holders []holder, known map[string]*shown) *Model {
 		drift = vote[1:]
 		second := 0
 		if len(drift) > 0 {
-			second = len(drift[0].holders)
+			second = drift[0].holders
 		}
-		if len(vote[0].holders) > second+len(unknown.holders) {
+		if vote[0].holders > second+unknown.holders {
 			m.Identity = vote[0].identity
 		}
 	}
 	for _, h := range holders {
-		id := identityOf(known, h.row.digest)
 		switch {
-		case slices.ContainsFunc(drift, func(v *variant) bool { return v.identity == id }):
+		case slices.ContainsFunc(drift, func(v *variant) bool { return v.identity == h.identity }):
 			m.Drift = append(m.Drift, h.node.Name())
 			continue
-		case id == "" && m.Identity != "":
+		case h.identity == "" && m.Identity != "":
 			continue
 		}
 		m.Nodes = append(m.Nodes, h.node)
@@ -140,17 +140,16 @@ func (m *Model) describe(s *shown, r *row) {
 	}
 }
 
-func variantsOf(holders []holder, known map[string]*shown) []*variant {
+func variantsOf(holders []holder) []*variant {
 	var variants []*variant
 	for _, h := range holders {
-		id := identityOf(known, h.row.digest)
-		i := slices.IndexFunc(variants, func(v *variant) bool { return v.identity == id })
+		i := slices.IndexFunc(variants, func(v *variant) bool { return v.identity == h.identity })
 		if i < 0 {
 			i = len(variants)
-			variants = append(variants, &variant{identity: id, newest: h.row})
+			variants = append(variants, &variant{identity: h.identity, newest: h.row})
 		}
 		v := variants[i]
-		v.holders = append(v.holders, h)
+		v.holders++
 		if h.row.modified.After(v.newest.modified) {
 			v.newest = h.row
 		}

@@ -144,6 +144,25 @@ func TestState_AnswersOfCallsAreProofOfLife(t *testing.T) {
 	}, n)
 }
 
+func TestState_PollThatFailsWhileACallIsAnsweredDoesNotCount(t *testing.T) {
+	n := newFake(tagsOf())
+	inBubble(t, Options{Fails: 1}, func(t *testing.T, f *Fleet) {
+		n.set(func(n *fake) { n.mode = hang })
+		for range 100 {
+			pass(400 * time.Millisecond)
+			f.Answered(view(f).Node)
+		}
+		if view(f).State != Up {
+			t.Error("busy was taken for ill")
+		}
+		n.set(func(n *fake) { n.mode = refuse })
+		pass(4 * time.Second)
+		if view(f).State != Down {
+			t.Error("a refused connection is no matter of being busy")
+		}
+	}, n)
+}
+
 func TestState_TagsThatFailTakeDownThoughChecksPass(t *testing.T) {
 	n := newFake(tagsOf(tagRow("a:latest", "d1", day)))
 	inBubble(t, Options{}, func(t *testing.T, f *Fleet) {

@@ -104,7 +104,7 @@ func (q *request) read() error {
 func (q *request) model() error {
 	name, err := wire.ParseModelName(q.param)
 	if err != nil {
-		return &wire.BadRequest{Status: http.StatusBadRequest, Message: "invalid model name"}
+		return &wire.BadRequest{Status: http.StatusBadRequest, Message: "invalid model name", Dialect: wire.OpenAI}
 	}
 	if name.Cloud() {
 		return &forbidden{"ollama cloud is disabled: remote model details are unavailable"}

@@ -67,7 +67,12 @@ func (q *request) refuse(err error) {
 	if ref.status == http.StatusRequestEntityTooLarge || ref.status == http.StatusRequestTimeout {
 		q.w.Header().Set("Connection", "close") // the rest of the body is not read
 	}
-	contentType, body := wire.ErrorBody(q.route.Dialect, ref.status, ref.message, ref.early)
+	dialect := q.route.Dialect
+	var bad *wire.BadRequest
+	if errors.As(err, &bad) {
+		dialect = bad.Dialect // a node words some refusals natively on every route
+	}
+	contentType, body := wire.ErrorBody(dialect, ref.status, ref.message, ref.early)
 	q.answer(ref.status, contentType, body)
 }
 

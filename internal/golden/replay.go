@@ -59,7 +59,7 @@ func readResponse(r *bufio.Reader, method string) (Response, error) {
 	for {
 		line, err := readLine(r)
 		if err != nil {
-			return Response{}, nil //nolint:nilerr // no answer is an answer
+			return Response{}, nil // no answer is an answer
 		}
 		var ok bool
 		if a.Status, ok = statusOf(line); !ok {

@@ -237,7 +237,7 @@ func TestEmbed_ContextTooSmallToCutTo(t *testing.T) {
 
 func TestChat_LongHistoryIsRenderedFewTimes(t *testing.T) {
 	n := newNode(t, simnode.Model{Name: "m", Parameters: map[string]any{"num_ctx": 256}})
-	messages := strings.Repeat(`{"role":"user","content":"x"},{"role":"assistant","content":"y"},`, 20000)
+	messages := strings.Repeat(`{"role":"user","content":"x"},{"role":"assistant","content":"y"},`, 1500)
 	status, raw := ask(t, n, http.MethodPost, "/api/chat",
 		`{"model":"m","stream":false,"options":{"num_predict":1},"messages":[{"role":"system","content":"s"},`+messages+`{"role":"user","content":"z"}]}`)
 	var out struct {

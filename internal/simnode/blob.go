@@ -3,6 +3,7 @@ package simnode
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net/http"
 )
@@ -14,7 +15,7 @@ func (n *Node) headBlob(w http.ResponseWriter, r *http.Request) {
 	case !ok:
 		sendError(w, http.StatusBadRequest, "invalid digest format")
 	case !n.hasBlob(digest):
-		sendError(w, http.StatusNotFound, "blob "+quote("sha256:"+digest)+" not found")
+		sendError(w, http.StatusNotFound, fmt.Sprintf("blob %q not found", "sha256:"+digest))
 	}
 }
 
@@ -36,7 +37,7 @@ func (n *Node) postBlob(w http.ResponseWriter, r *http.Request) {
 	}
 	if sum := hex.EncodeToString(h.Sum(nil)); sum != digest {
 		sendError(w, http.StatusBadRequest,
-			"digest mismatch, expected "+quote("sha256:"+digest)+", got "+quote("sha256:"+sum))
+			fmt.Sprintf("digest mismatch, expected %q, got %q", "sha256:"+digest, "sha256:"+sum))
 		return
 	}
 	n.mu.Lock()

@@ -167,7 +167,7 @@ func meaning(weights string, tokens []int, dimensions int) []float32 {
 	_, _ = h.Write([]byte(weights)) // a hash never fails
 	seed := h.Sum64()
 	for i, t := range tokens {
-		direction := rand.New(rand.NewPCG(seed, uint64(t))) //nolint:gosec // vectors, not secrets
+		direction := rand.New(rand.NewPCG(seed, uint64(t))) // vectors, not secrets
 		weight := 1 + 1/float64(i+2)                        // so that the order of the words matters a little
 		for d := range sum {
 			sum[d] += weight * direction.NormFloat64()

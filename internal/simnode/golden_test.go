@@ -1,12 +1,12 @@
 package simnode_test
 
 import (
-	"bufio"
-	"context"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/golden"
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode"
@@ -42,12 +42,11 @@ func newSession(t *testing.T, opts simnode.Options) *session {
 // post sends a request whose answer is of no interest, and fails the test unless it is 200.
 func (s *session) post(path, body string) {
 	s.t.Helper()
-	_, end := s.begin(path, body)
-	end()
+	s.begin(path, body)()
 }
 
 // begin sends a request and returns when its answer has begun; end reads the rest.
-func (s *session) begin(path, body string) (first string, end func()) {
+func (s *session) begin(path, body string) (end func()) {
 	s.t.Helper()
 	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, "http://localhost"+path, strings.NewReader(body))
 	if err != nil {
@@ -60,37 +59,35 @@ func (s *session) begin(path, body string) (first string, end func()) {
 	if resp.StatusCode != http.StatusOK {
 		s.t.Fatalf("%s %s: %s", path, body, resp.Status)
 	}
-	lines := bufio.NewReader(resp.Body)
-	first, _ = lines.ReadString('\n')
-	return first, func() {
-		_, _ = lines.WriteTo(discard{})
+	return func() {
+		_, _ = io.Copy(io.Discard, resp.Body)
 		_ = resp.Body.Close()
 	}
 }
 
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
-
-// hold replays one record and compares the answer.
+// hold replays one record in a test of its own.
 func (s *session) hold(file string, rec golden.Record) {
 	s.t.Helper()
-	s.t.Run(rec.ID, func(t *testing.T) {
-		got, err := golden.Replay(t.Context(), s.pipe.Dial, rec)
-		if err != nil {
-			t.Fatalf("replay: %v", err)
+	s.t.Run(rec.ID, func(t *testing.T) { hold(t, s.pipe, file, rec) })
+}
+
+// hold replays one record and compares the answer.
+func hold(t *testing.T, pipe *simnode.Pipe, file string, rec golden.Record) {
+	t.Helper()
+	got, err := golden.Replay(t.Context(), pipe.Dial, rec)
+	if err != nil {
+		t.Fatalf("%s: replay: %v", rec.ID, err)
+	}
+	found := golden.Compare(rec.Response, got, golden.Options{PerRecord: true})
+	reason, listed := differs[file+"/"+rec.ID]
+	switch {
+	case listed && len(found) == 0:
+		t.Errorf("%s agrees, but is listed as different: %s", rec.ID, reason)
+	case !listed:
+		for _, d := range found {
+			t.Errorf("%s: %s", rec.ID, d)
 		}
-		found := golden.Compare(rec.Response, got, golden.Options{PerRecord: true})
-		reason, listed := differs[file+"/"+rec.ID]
-		switch {
-		case listed && len(found) == 0:
-			t.Errorf("agrees, but is listed as different: %s", reason)
-		case !listed:
-			for _, d := range found {
-				t.Error(d)
-			}
-		}
-	})
+	}
 }
 
 func (s *session) holdFile(file string) {
@@ -132,14 +129,14 @@ func TestGoldens_Sched(t *testing.T) {
 	}
 	const slow = `{"model":"tinyslow","prompt":"the river","options":{"temperature":0}}`
 
-	_, end := s.begin("/api/generate", slow)
+	end := s.begin("/api/generate", slow)
 	next() // ps-while-busy
 	end()
 	s.post("/api/generate", `{"model":"tiny","options":{"num_ctx":100000}}`)
 	next() // ps-num-ctx-over
 	s.post("/api/generate", `{"model":"tiny","keep_alive":"1m"}`)
 	s.post("/api/generate", `{"model":"tiny2"}`)
-	_, end = s.begin("/api/generate", slow)
+	end = s.begin("/api/generate", slow)
 	s.post("/api/generate", `{"model":"tinyslow","keep_alive":0}`)
 	next() // ps-unload-while-busy
 	end()
@@ -152,47 +149,30 @@ func TestGoldens_Sched(t *testing.T) {
 	}
 }
 
-// From here on records of other files that a plain node can be held to.
+// queue and faults are for later, but these records a plain node can be held to already.
 func TestGoldens_Queue(t *testing.T) {
 	records := make(map[string]golden.Record)
 	for _, rec := range golden.Load(t, "queue") {
 		records[rec.ID] = rec
 	}
 	t.Run("full", func(t *testing.T) {
-		s := newSession(t, simnode.Options{MaxQueue: 1, Scale: 0.2})
-		_, end := s.begin("/api/generate", `{"model":"tinyslow","prompt":"the river","options":{"temperature":0}}`)
-		ctx, cancel := context.WithCancel(t.Context())
-		var waiting []chan struct{}
-		for range 2 { // the first waits for the busy model, the second behind it
-			done := make(chan struct{})
-			waiting = append(waiting, done)
-			go func() { // ends with ctx
-				defer close(done)
-				req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/api/generate",
-					strings.NewReader(`{"model":"tinyslow","options":{"num_ctx":512}}`))
-				if err != nil {
-					return
+		inBubble(t, simnode.Options{MaxQueue: 1, Models: simnode.GoldenModels()}, func(t *testing.T, b *bubble) {
+			busy := b.start(t.Context(), "/api/generate", `{"model":"tinyslow","prompt":"the river","options":{"temperature":0}}`)
+			time.Sleep(time.Second) // it is loaded and speaks
+			waits := b.start(t.Context(), "/api/generate", `{"model":"tinyslow","options":{"num_ctx":512}}`)
+			behind := b.start(t.Context(), "/api/generate", `{"model":"tiny"}`)
+			for _, id := range []string{
+				"overflow-generate", "overflow-generate-nonstream", "overflow-chat", "overflow-embed", "overflow-embeddings",
+				"overflow-v1", "overflow-v1-stream",
+			} {
+				hold(t, b.pipe, "queue", records[id])
+			}
+			for _, wait := range []func() answer{busy, waits, behind} {
+				if a := wait(); a.status != http.StatusOK {
+					t.Errorf("status %d, error %v, body %s", a.status, a.err, a.body)
 				}
-				if resp, err := s.pipe.RoundTrip(req); err == nil {
-					_ = resp.Body.Close()
-				}
-			}()
-		}
-		for s.node.Stats().Queue < 2 {
-			_, e := s.begin("/api/copy", `{"source":"tiny","destination":"tiny"}`) // a round trip to let them arrive
-			e()
-		}
-		for _, id := range []string{
-			"overflow-generate", "overflow-generate-nonstream", "overflow-chat", "overflow-embed", "overflow-embeddings",
-			"overflow-v1", "overflow-v1-stream",
-		} {
-			s.hold("queue", records[id])
-		}
-		cancel()
-		for _, done := range waiting {
-			<-done
-		}
-		end()
+			}
+		})
 	})
 	t.Run("parallel", func(t *testing.T) {
 		s := newSession(t, simnode.Options{Slots: 2})
@@ -201,6 +181,15 @@ func TestGoldens_Queue(t *testing.T) {
 		s.hold("queue", records["shift-True"])
 		s.hold("queue", records["shift-False"])
 	})
+}
+
+func TestGoldens_DifferencesAreRecords(t *testing.T) {
+	for key := range differs {
+		file, id, _ := strings.Cut(key, "/")
+		if !slices.ContainsFunc(golden.Load(t, file), func(r golden.Record) bool { return r.ID == id }) {
+			t.Errorf("%s is no record", key)
+		}
+	}
 }
 
 func TestGoldens_LoadFails(t *testing.T) {

@@ -2,6 +2,7 @@ package simnode
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -116,12 +117,12 @@ func (n *Node) copyModel(w http.ResponseWriter, r *http.Request) {
 	}
 	source, err := parseName(req.Source)
 	if err != nil {
-		sendError(w, http.StatusBadRequest, "source "+quote(req.Source)+" is invalid")
+		sendError(w, http.StatusBadRequest, fmt.Sprintf("source %q is invalid", req.Source))
 		return
 	}
 	destination, err := parseName(req.Destination)
 	if err != nil {
-		sendError(w, http.StatusBadRequest, "destination "+quote(req.Destination)+" is invalid")
+		sendError(w, http.StatusBadRequest, fmt.Sprintf("destination %q is invalid", req.Destination))
 		return
 	}
 	n.mu.Lock()
@@ -133,7 +134,7 @@ func (n *Node) copyModel(w http.ResponseWriter, r *http.Request) {
 	}
 	n.mu.Unlock()
 	if m == nil {
-		sendError(w, http.StatusNotFound, "model "+quote(req.Source)+" not found")
+		sendError(w, http.StatusNotFound, fmt.Sprintf("model %q not found", req.Source))
 	}
 }
 
@@ -150,7 +151,7 @@ func (n *Node) deleteModel(w http.ResponseWriter, r *http.Request) {
 	}
 	parsed, err := parseName(asked)
 	if err != nil {
-		sendError(w, http.StatusBadRequest, "name "+quote(asked)+" is invalid")
+		sendError(w, http.StatusBadRequest, fmt.Sprintf("name %q is invalid", asked))
 		return
 	}
 	n.mu.Lock()

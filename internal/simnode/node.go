@@ -110,12 +110,19 @@ func (n *Node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(n.life, cancel)()
+	cut := make(chan struct{})
+	stop := context.AfterFunc(n.life, func() {
+		defer close(cut)
+		cancel()
+		// A client that does not read would hold up Close for ever. A writer without deadlines cannot block.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
+	})
 	n.entry.ServeHTTP(w, r.WithContext(ctx))
-
-	if n.life.Err() != nil {
-		panic(http.ErrAbortHandler) // a stopped server does not finish the answers it was giving
+	if stop() {
+		return
 	}
+	<-cut
+	panic(http.ErrAbortHandler) // a stopped server does not finish the answers it was giving
 }
 
 // Close ends the running answers, whose connections are cut as those of a stopped server are, unloads every model and

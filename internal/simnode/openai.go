@@ -104,7 +104,7 @@ func (n *Node) openaiChat(w http.ResponseWriter, r *http.Request) {
 	n.answerChat(r.Context(), begun, native, &openaiWriter{
 		w: w, streaming: req.Stream,
 		usage: req.StreamOptions != nil && req.StreamOptions.IncludeUsage,
-		id:    fmt.Sprintf("chatcmpl-%d", rand.IntN(999)), //nolint:gosec // not unique on a real node either
+		id:    fmt.Sprintf("chatcmpl-%d", rand.IntN(999)), // not unique on a real node either
 	})
 }
 

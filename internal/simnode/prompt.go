@@ -13,7 +13,7 @@ import (
 )
 
 // promptLimit bounds a rendered prompt in bytes: a template can ask for any width.
-const promptLimit = 64 << 20
+const promptLimit = 16 << 20
 
 // A prompter renders a model's or a client's template.
 type prompter struct {

@@ -45,7 +45,7 @@ func TestNode_BooksAddUp(t *testing.T) {
 			MaxQueue:  rapid.IntRange(1, 30).Draw(rt, "max queue"),
 			KeepAlive: time.Duration(rapid.IntRange(1, 120).Draw(rt, "keep alive")) * time.Second,
 		}
-		wishes := rapid.SliceOfN(rapid.Custom(drawWish), 1, 25).Draw(rt, "wishes")
+		wishes := rapid.SliceOfN(rapid.Custom(drawWish), 1, 15).Draw(rt, "wishes")
 		var complaints []string
 		inBubble(t, opts, func(t *testing.T, b *bubble) {
 			complaints = play(t, b, opts, wishes)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -95,7 +96,7 @@ func (m *installed) parameterLines() string {
 	for _, key := range slices.Sorted(maps.Keys(m.Parameters)) {
 		for _, value := range parameterValues(m.Parameters[key]) {
 			if s, ok := value.(string); ok {
-				value = quote(s)
+				value = strconv.Quote(s)
 			}
 			lines = append(lines, fmt.Sprintf("%-30s %v", key, value))
 		}

@@ -19,7 +19,7 @@ type voice struct{ *rand.Rand }
 // answer is the beginning of the longer one.
 func voiceOf(weights, prompt string, o api.Options) voice {
 	if o.Temperature > 0 && o.Seed < 0 {
-		return voice{rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))} //nolint:gosec // text, not secrets
+		return voice{rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))} // text, not secrets
 	}
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\x00%d\x00%s\x00%g %g %g %d\x00", weights, len(prompt), prompt,
@@ -28,7 +28,7 @@ func voiceOf(weights, prompt string, o api.Options) voice {
 		fmt.Fprintf(h, "%d %g %d %g %g %g", o.Seed, o.Temperature, o.TopK, o.TopP, o.MinP, o.TypicalP)
 	}
 	sum := h.Sum(nil)
-	return voice{rand.New(rand.NewPCG(binary.BigEndian.Uint64(sum), binary.BigEndian.Uint64(sum[8:])))} //nolint:gosec // see above
+	return voice{rand.New(rand.NewPCG(binary.BigEndian.Uint64(sum), binary.BigEndian.Uint64(sum[8:])))}
 }
 
 func (v voice) pick(list []string) string { return list[v.IntN(len(list))] }

@@ -185,7 +185,7 @@ func TestFormat_FillsSchemas(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for seed := range 20 {
+			for seed := range 5 {
 				text := f.fill(voiceOf("w", "p", api.Options{Seed: seed, Temperature: 1}))
 				var v any
 				if err := json.Unmarshal([]byte(text), &v); err != nil || !tt.check(v) {

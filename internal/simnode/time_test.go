@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -341,6 +342,23 @@ func TestClose_CutsWhatRuns(t *testing.T) {
 			t.Errorf("a closed node answered %d %s", a.status, a.body)
 		}
 		b.node.Close() // more than once is fine
+	})
+}
+
+func TestClose_DoesNotWaitForAClientThatDoesNotRead(t *testing.T) {
+	inBubble(t, simnode.Options{}, func(t *testing.T, b *bubble) {
+		b.post("/api/generate", load)
+		conn, err := b.pipe.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		const body = `{"model":"a","prompt":"x"}`
+		if _, err := fmt.Fprintf(conn, "POST /api/generate HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		b.node.Close()
 	})
 }
 

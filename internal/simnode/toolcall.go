@@ -117,7 +117,7 @@ func callID() string {
 	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
 	id := []byte("call_")
 	for range 8 {
-		id = append(id, letters[rand.IntN(len(letters))]) //nolint:gosec // an id, not a secret
+		id = append(id, letters[rand.IntN(len(letters))]) // an id, not a secret
 	}
 	return string(id)
 }

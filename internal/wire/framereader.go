@@ -100,7 +100,7 @@ func (r *frameReader) value(kind jsontext.Kind) []byte {
 		r.err = err
 		return nil
 	}
-	end := int(r.dec.InputOffset())
+	end := r.offset()
 	return r.src[end-len(v) : end]
 }
 
@@ -150,6 +150,9 @@ func (r *frameReader) wants(kind jsontext.Kind) bool {
 	}
 	return true // a syntax error shows when the value is read
 }
+
+// offset is where the last value, or opening bracket, ends.
+func (r *frameReader) offset() int { return int(r.dec.InputOffset()) }
 
 // fail makes err the first error, if there is none yet.
 func (r *frameReader) fail(err error) {

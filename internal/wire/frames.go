@@ -177,3 +177,39 @@ func (s *Splitter) carriesData(frame []byte) bool {
 	}
 	return false
 }
+
+// WithoutUsage gives a chunk of /v1/completions as a client sees it that asked for no usage: a
+// node that is asked puts a zero one into each chunk. A frame without the field, or of another
+// form, comes back as it is; otherwise the frame is a new one.
+func WithoutUsage(frame []byte) []byte {
+	if !bytes.Contains(frame, []byte(`"usage"`)) {
+		return frame
+	}
+	data, err := eventData(frame)
+	if err != nil {
+		return frame
+	}
+	var r frameReader
+	from, to := 0, 0
+	r.open(data)
+	for before, name := r.offset(), r.field(); name != nil; before, name = r.offset(), r.field() {
+		r.skip(anyKind)
+		if string(name) == `"usage"` {
+			from, to = before, r.offset() // with the comma before it
+		}
+	}
+	if r.close() != nil || to == 0 {
+		return frame
+	}
+	rest := data[to:]
+	if from == 1 { // the first field has its comma behind it
+		rest = bytes.TrimPrefix(rest, []byte(","))
+	}
+	cut := bytes.Join([][]byte{[]byte("data: "), data[:from], rest, []byte("\n\n")}, nil)
+	for i := range len(cut) - 2 {
+		if cut[i] == '\n' { // between two lines of data, white space to JSON
+			cut[i] = ' '
+		}
+	}
+	return cut
+}

@@ -215,6 +215,43 @@ func TestSplitter_LetsGoOfTheMemoryOfALongFrame(t *testing.T) {
 	}
 }
 
+func TestWithoutUsage(t *testing.T) {
+	tests := []struct{ name, frame, want string }{
+		{"last", `data: {"choices":[{"text":"\"usage\""}],"usage":{"total_tokens":0}}`, `data: {"choices":[{"text":"\"usage\""}]}`},
+		{"between", `data: {"a":1,"usage":null,"b":{"usage":2}}`, `data: {"a":1,"b":{"usage":2}}`},
+		{"first", `data: {"usage":{},"b":2}`, `data: {"b":2}`},
+		{"alone", `data: {"usage":{}}`, `data: {}`},
+		{"in lines", "data: {\"a\":\ndata: 1,\"usage\":{}}", `data: {"a": 1}`},
+		{"only within", `data: {"b":{"usage":2}}`, `data: {"b":{"usage":2}}`},
+		{"none", `data: {"b":2}`, `data: {"b":2}`},
+		{"the end", `data: [DONE]`, `data: [DONE]`},
+		{"no JSON", `data: {"usage"`, `data: {"usage"`},
+		{"no event", `{"usage":{}}`, `{"usage":{}}`},
+	}
+	for _, tt := range tests {
+		if got := WithoutUsage([]byte(tt.frame + "\n\n")); string(got) != tt.want+"\n\n" {
+			t.Errorf("%s: WithoutUsage(%s)\ngot  %q\nwant %q", tt.name, tt.frame, got, tt.want+"\n\n")
+		}
+	}
+}
+
+func TestWithoutUsage_GivesTheRecordedStreamOfAClientThatDidNotAsk(t *testing.T) {
+	asked := framesOf(t, record(t, "openai-completions", "stream-usage").Response.Body, OpenAI)
+	plain := framesOf(t, record(t, "openai-completions", "stream").Response.Body, OpenAI)
+	j := NewJudge(OpenAI, Generate)
+	var got [][]byte
+	for _, frame := range asked {
+		if kind, err := j.Frame(frame); err != nil {
+			t.Fatal(err)
+		} else if kind != Usage {
+			got = append(got, WithoutUsage(frame))
+		}
+	}
+	if g, w := masked(bytes.Join(got, nil)), masked(bytes.Join(plain, nil)); g != w {
+		t.Errorf("frames of %s\ngot  %s\nwant %s", bytes.Join(asked, nil), g, w)
+	}
+}
+
 func FuzzSplitter(f *testing.F) {
 	for _, s := range []string{
 		"", "{}\n", "{}\n\n{}", "data: 1\n\n", "data: 1\r\n\r\n", ": c\n\ndata: 1\n\n", "\r\n\n\r\r\n", "{\n",

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"strings"
@@ -375,6 +376,12 @@ func FuzzJudge(f *testing.F) {
 			}
 		}
 	}
+	for _, hot := range hotFrames {
+		f.Add(hot.frame)
+	}
+	f.Add([]byte(`{"model":"m","response":"","done":true,"done_reason":"stop","total_duration":9,"eval_count":5}`))
+	f.Add([]byte("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\n"))
+	f.Add([]byte("data: {\"choices\":[{\"text\":\"\",\"finish_reason\":\"stop\"}],\"usage\":{}}\n\ndata: [DONE]\n\n"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, r := range routes {
 			j := NewJudge(r.Dialect, r.Operation)
@@ -392,6 +399,11 @@ func FuzzJudge(f *testing.F) {
 					t.Fatalf("%v %v: frame changed to %q", r.Dialect, r.Operation, frame)
 				case err != nil && (!errors.Is(err, ErrFrame) || kind != Fault || j.Complete() != before):
 					t.Fatalf("%v %v: %q is %v, %v, complete %v", r.Dialect, r.Operation, frame, kind, err, j.Complete())
+				case err == nil && kind == Part && r.Dialect == OpenAI && r.Operation == Generate:
+					cut := WithoutUsage(frame)
+					if again, err := NewJudge(OpenAI, Generate).Frame(cut); again != Part || err != nil || !bytes.Equal(WithoutUsage(cut), cut) {
+						t.Fatalf("%q without usage is %q: %v, %v", frame, cut, again, err)
+					}
 				case err == nil && before:
 					t.Fatalf("%v %v: %q is %v behind the last frame", r.Dialect, r.Operation, frame, kind)
 				case err == nil && (kind == Final) != j.Complete():
@@ -407,15 +419,39 @@ func FuzzJudge(f *testing.F) {
 	})
 }
 
+// BenchmarkJudge compares the judging of a part with its decoding by encoding/json.
 func BenchmarkJudge(b *testing.B) {
 	for name, bench := range hotFrames {
-		b.Run("frame="+name, func(b *testing.B) {
+		b.Run("frame="+name+"/ours", func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(bench.frame)))
 			j := NewJudge(bench.d, bench.op)
 			for b.Loop() {
 				if kind, err := j.Frame(bench.frame); kind != Part || err != nil {
 					b.Fatal(kind, err)
+				}
+			}
+		})
+		b.Run("frame="+name+"/plain", func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(bench.frame)))
+			data := bench.frame
+			if bench.d != Ollama {
+				data, _ = eventData(bench.frame)
+			}
+			for b.Loop() {
+				var record struct {
+					Done       bool
+					DoneReason string `json:"done_reason"`
+					Model      string
+					Error      json.RawMessage
+					Choices    []struct {
+						Delta        struct{ Content string }
+						FinishReason *string `json:"finish_reason"`
+					}
+				}
+				if err := json.Unmarshal(data, &record); err != nil {
+					b.Fatal(err)
 				}
 			}
 		})

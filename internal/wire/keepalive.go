@@ -1,13 +1,12 @@
 package wire
 
 import (
-	"bytes"
 	"math"
 	"strconv"
 	"time"
 )
 
-// parseKeepAlive reads the JSON text of a keep_alive: seconds, or a string as
+// parseKeepAlive reads the JSON text of a keep_alive that is not null: seconds, or a string as
 // time.ParseDuration takes it. Negative means for ever and comes out as -1, and so does what
 // no duration can hold. ok is false for other types and for strings that are no duration.
 func parseKeepAlive(text []byte) (d time.Duration, ok bool) {
@@ -24,5 +23,5 @@ func parseKeepAlive(text []byte) (d time.Duration, ok bool) {
 		}
 		return d, err == nil
 	}
-	return 0, bytes.Equal(text, []byte("null"))
+	return 0, false
 }

@@ -11,7 +11,7 @@ import (
 // with 500 itself.
 func (r *reading) runnerOptions() (o RunnerOptions) {
 	in := reading{body: r.body, at: r.span("options").from, clean: r.clean}
-	for ok := in.enter('}'); ok; ok = in.another('}') {
+	for ok := in.enter('}'); ok; ok = in.next('}') {
 		key, _ := in.key()
 		switch from := in.at; string(key) {
 		case "num_ctx":

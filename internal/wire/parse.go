@@ -18,7 +18,7 @@ import (
 // The error is a *BadRequest, except for a route that has no body to judge, which is a
 // mistake of the caller. body must not change afterwards: the Request holds parts of it. The
 // work is linear in the body, sorting the keys of an object apart. Memory is a small multiple
-// of it in the worst case, and nothing that grows with it in the usual one.
+// of it in the worst case and does not grow with it in the usual one.
 func Parse(route Route, body []byte) (*Request, error) {
 	f, ok := forms[route.Path]
 	if !ok {
@@ -45,7 +45,7 @@ func (f *form) read(d Dialect, body []byte) (*reading, error) {
 	// as they are, other than with other readers.
 	syntax := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	if err := syntax.SkipValue(); err != nil {
-		return nil, f.schema.explainSyntax(body, d)
+		return nil, explainSyntax(body, d)
 	}
 	end := syntax.InputOffset()
 	value, rest := body[:end], body[end:]
@@ -125,11 +125,6 @@ func (f *form) model(r *reading) (ModelName, error) {
 		return ModelName{}, late(http.StatusForbidden, ReasonCloudModel, f.cloud)
 	}
 	return name, nil
-}
-
-// late is a refusal of a handler.
-func late(status int, reason, message string) *BadRequest {
-	return &BadRequest{Status: status, Message: shorten(message, messageLimit), Reason: reason}
 }
 
 // task tells whether the request is work or a command. The order is a node's: without a

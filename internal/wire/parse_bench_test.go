@@ -73,6 +73,12 @@ func BenchmarkParse_Hostile(b *testing.B) {
 	}
 }
 
+// deepProperties is a tool with a wrong type so many levels down.
+func deepProperties(levels int) string {
+	return `{"model":"a","tools":[{"function":{"parameters":{"properties":{"a":` +
+		strings.Repeat(`{"properties":{"a":`, levels) + "5" + strings.Repeat("}}", levels) + "}}}}]}"
+}
+
 // hostileBodies are of about size bytes each.
 func hostileBodies(size int) map[string][]byte {
 	fill := func(before, part, after string) []byte {
@@ -101,7 +107,8 @@ func hostileBodies(size int) map[string][]byte {
 		"keys of options":           keys(`{"model":"a","options":{`, `"%d":0,`, `}}`),
 		"unknown fields":            keys(`{"model":"a",`, `"%d":0,`, `}`),
 		"keys, the last twice":      keys(`{"model":"a","options":{"0":0,`, `"%d":0,`, `}}`),
-		"deep":                      []byte(`{"model":"a","zzz":` + strings.Repeat(strings.Repeat("[", 9000)+strings.Repeat("]", 9000)+"", 1) + `}`),
+		"deep":                      []byte(`{"model":"a","zzz":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `}`),
+		"deep properties":           []byte(deepProperties(min(size/40, 4000))),
 		"a long number":             fill(`{"model":"a","options":{"a":1`, `0`, `}}`),
 	}
 }

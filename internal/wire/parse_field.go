@@ -48,7 +48,7 @@ func (r *reading) isTexts(name string) bool {
 		return false
 	}
 	list := reading{body: raw}
-	for ok := list.enter(']'); ok; ok = list.another(']') {
+	for ok := list.enter(']'); ok; ok = list.next(']') {
 		if list.body[list.at] != '"' {
 			return false
 		}

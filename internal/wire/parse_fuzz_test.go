@@ -42,8 +42,13 @@ var hard = []string{
 	`{"model":"a","tools":[{"function":{"parameters":{"properties":{"p":{"type":["a",null],"anyOf":[{"Type":"x","TYPE":"y"}]}}}}}]}`,
 	`{"model":"a","tools":[{"function":{"parameters":{"properties":{"p":{"type":5}}}}}]}`,
 	`{"model":"a","tools":[{"function":{"parameters":{"properties":[],"required":[1]}}}]}`,
+	`{"model":"a","tools":[{"function":{"parameters":{"properties":{"p":{"Properties":{"q":{"anyOf":[{"properties":{"r":{"type":{}}}}]}}}}}}}]}`,
 	`{"model":"a","messages":[{"content":[{"type":"text","type":"image_url"}]}],"stream_options":{"INCLUDE_USAGE":false}}`,
 	`{"model":"a","messages":[{}],"stream_options":{},"temperature":1e999}`,
+	`{"raw":0,"keep_alive":[],"zzz":[]}`, `{"logprobs":0,"keep_alive":"x","think":5}`, `{"images":["%"],"raw":1,"think":"x"}`,
+	`{"stream":1,"messages":[{"content":5,"tool_calls":[{"id":5,"function":{"arguments":[]}}]},5]}`,
+	`{"stream":"x","tools":[{"type":5,"function":{"parameters":{"type":5,"properties":{"p":{"description":5,"type":{}}}}}}]}`,
+	`{"options":{"a":1e999,"b":[1e999,{"c":1e999}]},"keep_alive":{"a":1e999}}`,
 	`{"model":"a","messages":[{}],"stream_options":null,"stop":[1,1e999],"seed":9223372036854775808}`,
 }
 
@@ -61,8 +66,15 @@ func fuzzParse(f *testing.F, path, recordings string) {
 	f.Fuzz(func(t *testing.T, body []byte) { check(t, route, body) })
 }
 
+// A tester is what a *testing.T and a *rapid.T have in common.
+type tester interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // check holds one body to every promise that can be stated without knowing it.
-func check(t *testing.T, route Route, body []byte) {
+func check(t tester, route Route, body []byte) {
 	t.Helper()
 	before := bytes.Clone(body)
 	request, err := Parse(route, body)
@@ -91,6 +103,9 @@ func check(t *testing.T, route Route, body []byte) {
 		if bad.Message == "invalid input type" && decodeErr == nil {
 			break // not a matter of decoding
 		}
+		if strings.HasPrefix(bad.Message, "deep inside") && decodeErr != nil {
+			break // our own words
+		}
 		if decodeErr == nil || bad.Message != shorten(decodeErr.Error(), messageLimit) {
 			t.Errorf("%q: refused with %q, a node says %v", body, bad.Message, decodeErr)
 		}
@@ -103,7 +118,7 @@ func check(t *testing.T, route Route, body []byte) {
 }
 
 // checkUpstream holds what is sent on to what came: a node decodes both into the same request.
-func checkUpstream(t *testing.T, route Route, body []byte, request *Request) {
+func checkUpstream(t tester, route Route, body []byte, request *Request) {
 	t.Helper()
 	sent := request.Body.Bytes()
 	if request.Body.Len() != int64(len(sent)) {
@@ -143,7 +158,7 @@ func checkUpstream(t *testing.T, route Route, body []byte, request *Request) {
 }
 
 // checkRequest holds the fields of a Request to what the decoder made of the body.
-func checkRequest(t *testing.T, body []byte, came any, q *Request) {
+func checkRequest(t tester, body []byte, came any, q *Request) {
 	t.Helper()
 	var model string
 	task, commands := Answer, false
@@ -184,7 +199,31 @@ func checkRequest(t *testing.T, body []byte, came any, q *Request) {
 // decode decodes as a node does.
 func decode(route Route, body []byte) (any, error) {
 	v := reflect.New(forms[route.Path].schema.shadow).Interface()
-	return v, json.NewDecoder(bytes.NewReader(body)).Decode(v)
+	err := json.NewDecoder(bytes.NewReader(body)).Decode(v)
+	// What a node keeps as text it reads later, by the same rules.
+	switch v := v.(type) {
+	case *api.GenerateRequest:
+		v.Format = readText(v.Format)
+	case *api.ChatRequest:
+		v.Format = readText(v.Format)
+	case *openai.ChatCompletionRequest:
+		if f := v.ResponseFormat; f != nil && f.JsonSchema != nil {
+			f.JsonSchema.Schema = readText(f.JsonSchema.Schema)
+		}
+	}
+	return v, err
+}
+
+// readText spells the strings of a JSON text as they are read and keeps everything else.
+func readText(text []byte) []byte {
+	if text == nil {
+		return nil
+	}
+	read, err := jsontext.AppendFormat(nil, text, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
+	if err != nil {
+		return text
+	}
+	return read
 }
 
 // streamed changes a decoded request as upstream does.
@@ -216,7 +255,7 @@ func TestParse_AgreesOnDepth(t *testing.T) {
 			strings.Repeat("[", depth) + strings.Repeat("]", depth),
 			strings.Repeat(`{"":`, depth) + "1" + strings.Repeat("}", depth),
 		} {
-			for _, body := range []string{text, `{"model":"a","zzz":` + text + "}", `{"model":"a","options":{"a":` + text + "}}"} {
+			for _, body := range []string{`{"model":"a","zzz":` + text + "}", `{"model":"a","options":{"a":` + text + "}}"} {
 				check(t, routeOf("/api/generate"), []byte(body))
 			}
 		}

@@ -26,13 +26,15 @@ type reading struct {
 	marks   []mark  // keys of the objects that are being read, innermost last
 	text    []byte  // scratch: a key
 	fold    []byte  // scratch: a key, folded
+	holding bool    // a wrong value has been met and is on its way out, see wrongValue
 }
 
 // A span is a part of the body. The zero span is none.
 type span struct{ from, to int }
 
-// A mark remembers a key by its hash. Eight of its bytes and eight for where it stands make
-// the cost of any number of keys a small multiple of the keys themselves.
+// A mark remembers a key by its hash, which is seeded anew for each body, and where it stands.
+// Sixteen bytes a key make the cost of any number of keys a small multiple of the keys
+// themselves. Among a million keys two that differ meet once in 30 million bodies.
 type mark struct {
 	hash uint64
 	at   int
@@ -45,35 +47,88 @@ func newReading(body []byte, from int, clean bool, top *schema) *reading {
 	}
 }
 
-// A wrongValue is the smallest document at which a node fails in the same words as at the
-// whole: the value that is wrong inside what leads to it. Decoding it costs next to nothing,
-// whatever else the body holds.
-type wrongValue struct{ document []byte }
+// A wrongValue is a value that a node cannot decode, and the levels above it, innermost first.
+//
+// encoding/json goes on after such a value and reports the first; but where a type that
+// decodes itself fails, it stops, and reports that. So does a reading.
+type wrongValue struct {
+	value         []byte
+	before, after []string
+	stops         bool
+}
 
-func (w *wrongValue) Error() string { return "wrong type: " + string(w.document) }
+func (w *wrongValue) Error() string { return "a value has the wrong type" }
 
-// within wraps the document of a wrongValue on its way out; other errors pass.
+// another stands for those that come after the first and are not going to be reported.
+var another = new(wrongValue)
+
+// document is the smallest one at which a node fails in the same words as at the whole body.
+// Decoding it costs next to nothing, whatever else the body holds.
+func (w *wrongValue) document() []byte {
+	var d []byte
+	for _, level := range slices.Backward(w.before) {
+		d = append(d, level...)
+	}
+	d = append(d, w.value...)
+	for _, level := range w.after {
+		d = append(d, level...)
+	}
+	return d
+}
+
+// within puts a level above a wrongValue that is on its way out; other errors pass.
 func within(err error, before, after string) error {
-	if w, ok := err.(*wrongValue); ok {
-		w.document = slices.Concat([]byte(before), w.document, []byte(after))
+	if w, ok := err.(*wrongValue); ok && w != another {
+		w.before, w.after = append(w.before, before), append(w.after, after)
 	}
 	return err
 }
 
-// wrong refuses the value at from, which has been skipped or will not be.
+// holds tells whether a reading goes on after an error. first is where it keeps the one that
+// it is going to report.
+func holds(first *error, err error) bool {
+	w, ok := err.(*wrongValue)
+	if !ok || w.stops {
+		return false
+	}
+	if *first == nil {
+		*first = err
+	}
+	return true
+}
+
+// wrong refuses the value at from and steps behind it.
 func (r *reading) wrong(from int) error {
 	r.at = from
+	r.skip()
+	if r.holding {
+		return another
+	}
+	r.holding = true
 	switch c := r.body[from]; c {
 	case '[', '{':
 		// Only the kind of a value like this shows in the words.
-		return &wrongValue{[]byte{c, c + 2}}
+		return &wrongValue{value: []byte{c, c + 2}}
 	}
-	r.skipScalar()
-	return &wrongValue{slices.Clone(r.body[from:r.at])}
+	return &wrongValue{value: r.body[from:r.at]}
 }
 
 // value reads the value at r.at, which s describes, and steps behind it.
 func (r *reading) value(s *schema) error {
+	if !s.decodesItself {
+		return r.plainValue(s)
+	}
+	holding := r.holding
+	r.holding = false
+	err := r.plainValue(s)
+	r.holding = holding
+	if w, ok := err.(*wrongValue); ok {
+		w.stops = true
+	}
+	return err
+}
+
+func (r *reading) plainValue(s *schema) error {
 	from := r.at
 	c := r.body[from]
 	if s.kind <= kindAny {
@@ -157,24 +212,31 @@ func (r *reading) value(s *schema) error {
 }
 
 func (r *reading) list(elem *schema) error {
-	for ok := r.enter(']'); ok; ok = r.another(']') {
+	var first error
+	for ok := r.enter(']'); ok; ok = r.next(']') {
 		if err := r.value(elem); err != nil {
-			return within(err, "[", "]")
+			if err = within(err, "[", "]"); !holds(&first, err) {
+				return err
+			}
 		}
 	}
-	return nil
+	return first
 }
 
 // fields reads an object that a node decodes into a struct. Two keys that fold together are
 // refused even where neither is a field: another version of a node may know the field.
 func (r *reading) fields(s *schema) error {
+	var first error
 	var seen uint64
-	first := len(r.marks)
-	for ok := r.enter('}'); ok; ok = r.another('}') {
+	marks := len(r.marks)
+	for ok := r.enter('}'); ok; ok = r.next('}') {
 		from := r.at
 		key, to := r.key()
-		r.fold = appendFolded(r.fold[:0], key)
-		i, known := s.find(key, r.fold)
+		i, known := s.exact[string(key)]
+		if !known {
+			r.fold = appendFolded(r.fold[:0], key)
+			i, known = s.folded[string(r.fold)]
+		}
 		if !known {
 			r.marks = append(r.marks, mark{maphash.Bytes(r.seed, r.fold), from})
 			if err := r.free(false); err != nil {
@@ -192,70 +254,76 @@ func (r *reading) fields(s *schema) error {
 		}
 		value := r.at
 		if err := r.value(f.schema); err != nil {
-			return within(err, `{"`+f.name+`":`, "}")
+			if err = within(err, `{"`+f.name+`":`, "}"); !holds(&first, err) {
+				return err
+			}
 		}
 		if s == r.top {
 			r.values[i] = span{value, r.at}
 		}
 	}
-	if at, twice := r.twice(first); twice {
+	if at, twice := r.twice(marks); twice {
 		return duplicateField(r.keyAt(at))
 	}
-	return nil
+	return first
 }
 
 // keys reads an object whose keys are free and counted as they are spelt. ordered says that a
 // node reads them with a parser that takes no bad UTF-8.
 func (r *reading) keys(elem *schema, ordered bool) error {
-	first := len(r.marks)
-	for ok := r.enter('}'); ok; ok = r.another('}') {
+	var first error
+	marks := len(r.marks)
+	for ok := r.enter('}'); ok; ok = r.next('}') {
 		from := r.at
 		key, to := r.key()
 		r.marks = append(r.marks, mark{maphash.Bytes(r.seed, key), from})
 		if spelt := r.body[from:to]; ordered && !r.clean && !isClean(spelt) {
-			return &wrongValue{slices.Concat([]byte("{"), spelt, []byte(":null}"))}
+			return &wrongValue{value: slices.Concat([]byte("{"), spelt, []byte(":null}"))}
 		}
 		if err := r.value(elem); err != nil {
-			return within(err, `{"":`, "}")
+			if err = within(err, `{"":`, "}"); ordered || !holds(&first, err) {
+				return err
+			}
 		}
 	}
-	if at, twice := r.twice(first); twice {
+	if at, twice := r.twice(marks); twice {
 		return duplicateKey(r.keyAt(at))
 	}
-	return nil
+	return first
 }
 
 // free reads a value that a node does not look into. numbers says that it decodes the value
 // all the same, so that numbers must fit.
 func (r *reading) free(numbers bool) error {
+	var first error
 	from := r.at
 	switch c := r.body[from]; {
 	case c == '{':
-		first := len(r.marks)
-		for ok := r.enter('}'); ok; ok = r.another('}') {
+		marks := len(r.marks)
+		for ok := r.enter('}'); ok; ok = r.next('}') {
 			at := r.at
 			key, _ := r.key()
 			r.marks = append(r.marks, mark{maphash.Bytes(r.seed, key), at})
-			if err := r.free(numbers); err != nil {
+			if err := r.free(numbers); err != nil && !holds(&first, err) {
 				return err
 			}
 		}
-		if at, twice := r.twice(first); twice {
+		if at, twice := r.twice(marks); twice {
 			return duplicateKey(r.keyAt(at))
 		}
 	case c == '[':
-		for ok := r.enter(']'); ok; ok = r.another(']') {
-			if err := r.free(numbers); err != nil {
+		for ok := r.enter(']'); ok; ok = r.next(']') {
+			if err := r.free(numbers); err != nil && !holds(&first, err) {
 				return err
 			}
 		}
 	default:
 		r.skipScalar()
 		if numbers && isNumber(c) && !fitsFloat(r.body[from:r.at], 64) {
-			return &wrongValue{slices.Clone(r.body[from:r.at])}
+			return r.wrong(from)
 		}
 	}
-	return nil
+	return first
 }
 
 // twice tells whether two keys of the object that is being left are equal, and where the
@@ -298,7 +366,7 @@ func (r *reading) keyAt(at int) string {
 	return string(appendText(nil, r.skipString()))
 }
 
-// enter steps into an array or object, another to its next member. They stand on the member
+// enter steps into an array or object, next to its next member. They stand on the member
 // if there is one, else behind the end.
 func (r *reading) enter(end byte) bool {
 	r.at++
@@ -310,7 +378,7 @@ func (r *reading) enter(end byte) bool {
 	return true
 }
 
-func (r *reading) another(end byte) bool {
+func (r *reading) next(end byte) bool {
 	r.space()
 	c := r.body[r.at]
 	r.at++
@@ -373,13 +441,10 @@ func (r *reading) skip() {
 	}
 }
 
-// skipScalar steps over the value at r.at. An array or object is not stepped over.
+// skipScalar steps over the value at r.at, which is no array or object.
 func (r *reading) skipScalar() {
-	switch r.body[r.at] {
-	case '"':
+	if r.body[r.at] == '"' {
 		r.skipString()
-		return
-	case '[', '{':
 		return
 	}
 	for r.at < len(r.body) {

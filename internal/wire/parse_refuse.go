@@ -49,6 +49,10 @@ const (
 const (
 	messageLimit = 1 << 10
 	nameLimit    = 64 // of a key that a client sees again, in bytes
+
+	// levelLimit bounds how deep a wrong value is explained in a node's words: the decoder
+	// reads nested properties once for each level above them.
+	levelLimit = 64
 )
 
 func duplicateField(name string) error {
@@ -74,34 +78,41 @@ func early(reason, message string) *BadRequest {
 	return &BadRequest{Status: http.StatusBadRequest, Message: shorten(message, messageLimit), Early: true, Reason: reason}
 }
 
+// late is a refusal of a handler.
+func late(status int, reason, message string) *BadRequest {
+	return &BadRequest{Status: status, Message: shorten(message, messageLimit), Reason: reason}
+}
+
 // explain finds the words for what a reading refused: those of the decoder that a node uses.
 func (s *schema) explain(err error) error {
 	wrong, ok := err.(*wrongValue)
 	if !ok {
 		return err
 	}
-	err = json.Unmarshal(wrong.document, reflect.New(s.shadow).Interface())
+	if len(wrong.before) > levelLimit {
+		return early(ReasonWrongType, "deep inside the request body is a value of a type that does not belong there")
+	}
+	err = json.Unmarshal(wrong.document(), reflect.New(s.shadow).Interface())
 	if err == nil {
 		return ambiguous()
 	}
 	return early(ReasonWrongType, err.Error())
 }
 
-// explainSyntax is explain for a body that is not JSON. It decodes the body as a node does,
-// which stops at the fault or soon after it.
-func (s *schema) explainSyntax(body []byte, d Dialect) error {
-	err := json.NewDecoder(bytes.NewReader(body)).Decode(reflect.New(s.shadow).Interface())
+// explainSyntax is explain for a body that is not JSON. The decoder looks no further than the
+// fault, before it decodes anything.
+func explainSyntax(body []byte, d Dialect) error {
+	var fault *json.SyntaxError
+	err := json.NewDecoder(bytes.NewReader(body)).Decode(new(struct{}))
 	switch {
-	case err == nil:
-		return ambiguous()
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &fault):
+		return early(ReasonMalformed, err.Error())
+	case errors.Is(err, io.EOF) && d == Ollama:
+		return early(ReasonEmptyBody, "missing request body")
 	case errors.Is(err, io.EOF):
-		message := "missing request body"
-		if d != Ollama {
-			message = err.Error()
-		}
-		return early(ReasonEmptyBody, message)
+		return early(ReasonEmptyBody, err.Error())
 	}
-	return early(ReasonMalformed, err.Error())
+	return ambiguous()
 }
 
 // shorten cuts s to limit bytes at most, at a character.

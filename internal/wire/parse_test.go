@@ -41,6 +41,7 @@ func TestParse_RefusesWhatReadsTwoWays(t *testing.T) {
 		{"an option escaped", "/api/chat", `{"model":"a","options":{"seed":1,"s\u0065ed":2}}`, ReasonDuplicateField},
 		{"options that are equal once replaced", "/api/chat", "{\"model\":\"a\",\"options\":{\"\xff\":1,\"\\ud800\":2}}", ReasonDuplicateField},
 		{"a property twice", "/api/chat", `{"model":"a","tools":[{"function":{"parameters":{"properties":{"p":{},"p":{}}}}}]}`, ReasonDuplicateField},
+		{"inside a property of a property", "/api/chat", `{"model":"a","tools":[{"function":{"parameters":{"properties":{"p":{"properties":{"q":{"enum":[],"Enum":[]}}}}}}}]}`, ReasonDuplicateField},
 		{"properties in two cases", "/api/chat", `{"model":"a","tools":[{"function":{"parameters":{"properties":{"p":{},"P":{}}}}}]}`, ""},
 		{"an argument twice", "/api/chat", `{"model":"a","messages":[{"tool_calls":[{"function":{"arguments":{"a":1,"a":2}}}]}]}`, ReasonDuplicateField},
 		{"arguments in two cases", "/api/chat", `{"model":"a","messages":[{"tool_calls":[{"function":{"arguments":{"a":1,"A":2}}}]}]}`, ""},
@@ -232,11 +233,11 @@ func TestParse_RefusesInANodesOrderAndWords(t *testing.T) {
 
 func TestParse_KeepsItsMessagesShort(t *testing.T) {
 	for _, body := range []string{
-		`{"model":"a","keep_alive":"` + strings.Repeat("é", 1<<20) + `"}`,
-		`{"model":"a","top_logprobs":1` + strings.Repeat("0", 1<<20) + `}`,
-		`{"model":"a","` + strings.Repeat("x", 1<<20) + `":1,"` + strings.Repeat("X", 1<<20) + `":2}`,
-		`{"model":"` + strings.Repeat("x", 1<<20) + `:cloud:local"}`,
-		`{"model":"` + strings.Repeat(" ", 1<<20) + `"}`,
+		`{"model":"a","keep_alive":"` + strings.Repeat("é", 1<<16) + `"}`,
+		`{"model":"a","top_logprobs":1` + strings.Repeat("0", 1<<16) + `}`,
+		`{"model":"a","` + strings.Repeat("x", 1<<16) + `":1,"` + strings.Repeat("X", 1<<16) + `":2}`,
+		`{"model":"` + strings.Repeat("x", 1<<16) + `:cloud:local"}`,
+		`{"model":"` + strings.Repeat(" ", 1<<16) + `"}`,
 	} {
 		_, err := Parse(routeOf("/api/chat"), []byte(body))
 		if err == nil || len(err.Error()) > messageLimit {
@@ -281,7 +282,7 @@ func TestParse_CostsLittleWhateverComes(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			start := time.Now()
-			request, err := Parse(routeOf("/api/chat"), body)
+			_, _ = Parse(routeOf("/api/chat"), body)
 			took := time.Since(start)
 			runtime.ReadMemStats(&after)
 			if cost := after.TotalAlloc - before.TotalAlloc; cost > most {
@@ -289,13 +290,13 @@ func TestParse_CostsLittleWhateverComes(t *testing.T) {
 			}
 			// An honest body of this size takes 2 ms, the worst here 100 ms. Quadratic work
 			// would take minutes.
-			if took > 5*time.Second {
+			if took > 20*time.Second {
 				t.Errorf("%d bytes of body took %v", len(body), took)
 			}
-			if err == nil {
-				checkUpstream(t, routeOf("/api/chat"), body, request)
-			}
 		})
+	}
+	for _, body := range hostileBodies(64 << 10) {
+		check(t, routeOf("/api/chat"), body)
 	}
 }
 

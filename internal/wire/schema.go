@@ -16,9 +16,9 @@ import (
 type form struct {
 	schema *schema
 
-	// streams says that the native dialect answers in frames here and wants "stream" for it.
+	// streams: a node answers in frames if "stream" asks for them.
 	streams bool
-	// usage says that the dialect shows the counts of a stream only to who asks for them.
+	// usage: the counts of a stream are there only if "stream_options" asks for them.
 	usage bool
 	// needsMessages: a translator refuses an empty chat before it looks at anything else.
 	needsMessages bool
@@ -26,7 +26,7 @@ type form struct {
 	oldName bool
 	// texts: "input" is a string, strings or nothing.
 	texts bool
-	// commands: without prompt or messages the request only loads or unloads the model.
+	// commands is the field without which the request only loads or unloads the model.
 	commands string
 
 	// What a node answers where no model is named. %s is the name, which may be white space.
@@ -98,6 +98,9 @@ type schema struct {
 	kind kind
 	bits int     // of a number
 	elem *schema // of a list or map
+	// decodesItself says that the type has a method for it, whose failure is the end of all
+	// decoding.
+	decodesItself bool
 
 	fields []field
 	exact  map[string]int // index in fields by name
@@ -114,15 +117,6 @@ type field struct {
 // fieldLimit is how many fields a struct may have: as many as a word has bits.
 const fieldLimit = 64
 
-// find gives the field that a node takes a key for. The key is unescaped.
-func (s *schema) find(key, folded []byte) (int, bool) {
-	if i, ok := s.exact[string(key)]; ok {
-		return i, true
-	}
-	i, ok := s.folded[string(folded)]
-	return i, ok
-}
-
 // schemaOf derives the schema of a request from the type that a node decodes it into. It
 // panics on a type it does not know how to judge, which only a change of the types can cause.
 func schemaOf[T any]() *schema {
@@ -130,11 +124,15 @@ func schemaOf[T any]() *schema {
 }
 
 func derive(t reflect.Type, known map[reflect.Type]*schema) *schema {
+	if t.Kind() == reflect.Pointer {
+		return derive(t.Elem(), known)
+	}
 	if s, ok := known[t]; ok {
 		return s
 	}
 	s := &schema{shadow: t}
 	known[t] = s
+	s.decodesItself = reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]())
 	if special, ok := specials[t]; ok {
 		s.kind = special
 		switch special {
@@ -147,9 +145,6 @@ func derive(t reflect.Type, known map[reflect.Type]*schema) *schema {
 		return s
 	}
 	switch t.Kind() {
-	case reflect.Pointer:
-		s = derive(t.Elem(), known)
-		known[t] = s
 	case reflect.Interface:
 		s.kind = kindAny
 	case reflect.String:
@@ -180,7 +175,7 @@ func derive(t reflect.Type, known map[reflect.Type]*schema) *schema {
 
 func (s *schema) deriveFields(known map[reflect.Type]*schema) {
 	s.exact, s.folded = map[string]int{}, map[string]int{}
-	for f := range fieldsOf(s.shadow) {
+	for f := range s.shadow.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		i := len(s.fields)
 		s.fields = append(s.fields, field{name, derive(f.Type, known)})
@@ -189,16 +184,6 @@ func (s *schema) deriveFields(known map[reflect.Type]*schema) {
 	}
 	if n := len(s.fields); n > fieldLimit || len(s.folded) != n {
 		panic(fmt.Sprintf("wire: the fields of %s are too many or fold together", s.shadow))
-	}
-}
-
-func fieldsOf(t reflect.Type) func(yield func(reflect.StructField) bool) {
-	return func(yield func(reflect.StructField) bool) {
-		for i := range t.NumField() {
-			if !yield(t.Field(i)) {
-				return
-			}
-		}
 	}
 }
 

@@ -59,11 +59,11 @@ type StreamOptions struct {
 // A ResponseFormat asks for JSON, of any shape or of a schema's.
 type ResponseFormat struct {
 	Type       string      `json:"type"`
-	JsonSchema *JsonSchema `json:"json_schema,omitempty"` //nolint:revive // the name is a real server's
+	JsonSchema *JsonSchema `json:"json_schema,omitempty"` // the name is a real server's
 }
 
 // A JsonSchema carries the schema.
-type JsonSchema struct { //nolint:revive // the name is a real server's
+type JsonSchema struct { // the name is a real server's
 	Schema json.RawMessage `json:"schema"`
 }
 
