@@ -62,8 +62,8 @@ func (e *Engine) Queue() *schedule.Queue { return e.queue }
 // ends what the engine runs. It returns at once.
 func (e *Engine) Close() {
 	e.mu.Lock()
+	last := !e.closing && e.calls == 0
 	e.closing = true
-	last := e.calls == 0
 	e.mu.Unlock()
 	if last {
 		go e.shutdown() // ends when all that the engine runs has ended

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -9,19 +8,18 @@ import (
 
 	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
-	"github.com/caddy-ollama/caddy-ollama/internal/recording"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
 // Refusals of the gateway's own.
 var (
-	errClosing    = errors.New("closing")
-	errLoop       = errors.New("the request has come back to the gateway that sent it")
-	errStreams    = errors.New("too many requests on their way")
-	errNotReady   = errors.New("no inventory yet")
-	errNoneUp     = errors.New("no node is up")
-	errClientLeft = errors.New("the client left")
+	errClosing   = errors.New("closing")
+	errLoop      = errors.New("the request has come back to the gateway that sent it")
+	errStreams   = errors.New("too many requests on their way")
+	errNotReady  = errors.New("no inventory yet")
+	errNoneUp    = errors.New("no node is up")
+	errNotServed = errors.New("a route that the gateway does not serve yet")
 )
 
 // A refusal is what a client is told instead of an answer.
@@ -48,7 +46,8 @@ const retrySoon = 2
 
 // refuse tells the client why there is no answer. Nothing has been written yet.
 func (q *request) refuse(err error) {
-	if q.r.Context().Err() != nil {
+	slow := errors.Is(err, errBodySlow) // its deadline ends the context, too
+	if q.r.Context().Err() != nil && !slow {
 		// Nobody reads it. The number is the one Caddy uses for a client that left.
 		q.w.WriteHeader(499)
 		return
@@ -136,6 +135,8 @@ func meaning(err error) refusal {
 		return refusal{status: http.StatusServiceUnavailable, message: "no Ollama node that can answer this is reachable, please try again", retry: retrySoon}
 	case errors.Is(err, errNotReady):
 		return refusal{status: http.StatusServiceUnavailable, message: "the Ollama nodes have not answered yet, please try again", retry: retrySoon}
+	case errors.Is(err, errNotServed):
+		return refusal{status: http.StatusNotImplemented, message: "this gateway does not serve this route yet; ask the node itself, or use a chat route"}
 	case errors.Is(err, errLoop):
 		return refusal{status: http.StatusLoopDetected, message: "this request was sent by this gateway to itself: one of its nodes is its own address"}
 
@@ -216,9 +217,4 @@ func (q *request) forbidden() error {
 		return &forbidden{"ollama cloud is disabled: this route is unavailable"}
 	}
 	return &forbidden{"managing models is not allowed here; ask the operator of this gateway"}
-}
-
-// left tells whether a wait ended because the client went away.
-func left(ctx context.Context, err error) bool {
-	return ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) && !errors.Is(err, recording.ErrAbandoned)
 }

@@ -63,6 +63,9 @@ func (s *Settings) Serve(w http.ResponseWriter, r *http.Request, entry Entry) {
 
 // infer is the way of text and vectors.
 func (q *request) infer() error {
+	if !wire.Judged(q.route) {
+		return errNotServed
+	}
 	if !q.engine.streams.take(1, int64(q.limits.Streams)) {
 		return errStreams
 	}
