@@ -1,0 +1,61 @@
+# One set of build flags everywhere (the defaults): another set would compile Caddy a second
+# time, which takes minutes.
+.DEFAULT_GOAL := help
+.PHONY: help build run test test-engine test-caddy race lint fmt fuzz bench need-go need-cc
+
+GO      ?= go
+ENGINE  := ./internal/...
+CADDY   := ./caddymodule/... ./cmd/...
+FUZZ    ?= 30s
+
+GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+help: ## what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 14
+
+build: need-go ## the binary, as bin/caddy-ollama
+	$(GO) build -o bin/caddy-ollama ./cmd/caddy-ollama
+
+run: need-go ## the gateway on http://localhost:8080, no file needed
+	$(GO) run ./cmd/caddy-ollama up
+
+test: test-engine test-caddy ## everything that CI checks
+
+test-engine: need-go need-cc ## the packages without Caddy, under the race detector
+	$(GO) vet $(ENGINE)
+	$(GO) test -race -timeout 10m $(ENGINE)
+
+test-caddy: need-go ## the Caddy module, the commands and the binary, end to end
+	$(GO) vet $(CADDY)
+	$(GO) test -timeout 30m $(CADDY)
+
+race: need-go need-cc ## all packages under the race detector: compiles Caddy once more
+	$(GO) test -race -timeout 40m ./...
+
+lint: need-go ## gofumpt, vet and staticcheck, at pinned versions
+	@test -z "$$($(GO) run $(GOFUMPT) -l . | tee /dev/stderr)"
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+fmt: need-go ## rewrites what lint would complain of
+	$(GO) run $(GOFUMPT) -w .
+
+fuzz: need-go ## each fuzzer for FUZZ (30s)
+	@$(GO) list $(ENGINE) | while read -r pkg; do \
+		$(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' | while read -r name; do \
+			echo "$$pkg $$name"; $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) $$pkg || exit 1; \
+		done || exit 1; \
+	done
+
+bench: need-go ## the benchmarks of the engine packages
+	$(GO) test -run '^$$' -bench . -benchmem $(ENGINE)
+
+need-go:
+	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer is needed: see https://go.dev/doc/install"; exit 1; }
+
+# The race detector needs a C compiler.
+need-cc:
+	@command -v gcc >/dev/null || command -v clang >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy gcc libc6-dev; } || \
+		{ echo "a C compiler is needed for the race detector: install gcc"; exit 1; }

@@ -1,0 +1,72 @@
+package caddymodule
+
+import (
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
+)
+
+func init() {
+	httpcaddyfile.RegisterHandlerDirective("ollama", parseHandler)
+	// After header, request_body, basic_auth, encode, handle and route.
+	httpcaddyfile.RegisterDirectiveOrder("ollama", httpcaddyfile.Before, "reverse_proxy")
+}
+
+func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := new(Handler)
+	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
+	return handler, nil
+}
+
+// UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
+//
+//	ollama [<matcher>] {
+//		class  interactive|background|batch
+//		models <globs...>
+//		manage deny|allow
+//	}
+//
+// The block may be left out. models may stand several times; its globs add up.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	if err := alone(d); err != nil {
+		return err
+	}
+	g := grammar{
+		name: "ollama",
+		options: []word{
+			{name: "class", read: choice(&h.Class, "interactive", "background", "batch")},
+			{name: "models", read: h.readModels, often: true},
+			{name: "manage", read: choice(&h.Manage, "deny", "allow")},
+		},
+		elsewhere: wordsAt("the global option ollama", "node", "health", "queue", "limits", "attempts"),
+	}
+	_, err := g.block(d)
+	return err
+}
+
+func (h *Handler) readModels(d *caddyfile.Dispenser) error {
+	found := false
+	for d.NextArg() {
+		glob := d.Val()
+		if glob == "" {
+			return d.Errf("models: a glob must not be empty; write * for all models")
+		}
+		if _, err := gateway.NewSite(gateway.SiteConfig{Models: []string{glob}}); err != nil {
+			return d.WrapErr(err)
+		}
+		h.Models = append(h.Models, glob)
+		found = true
+	}
+	if !found {
+		return d.Errf("models needs at least one glob, as in: models llama3* qwen*")
+	}
+	return nil
+}
+
+// Interface guards
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

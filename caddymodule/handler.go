@@ -1,0 +1,115 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
+)
+
+func init() {
+	caddy.RegisterModule(new(Handler))
+}
+
+// Handler answers requests as one Ollama server would, from the nodes of the app `ollama`.
+// Without that app in the configuration there is one node, `http://127.0.0.1:11434`.
+//
+// It answers every path of its route itself, unknown ones with 404 as Ollama does; put
+// whatever else a site serves into routes of its own, before it.
+//
+// If all addresses the server listens on are loopback addresses, requests with a foreign Host
+// are refused with 403, as by an Ollama server that listens on 127.0.0.1.
+type Handler struct {
+	// The rank of this site's requests when all slots are taken: `interactive`, `background`
+	// or `batch`. The earlier in this list goes first, always. Default: `interactive`.
+	Class string `json:"class,omitempty"`
+
+	// The models this site shows and serves, as globs of names without registry, such as
+	// `llama3*`. `*` is any text without a slash, `?` one character, `[a-z]` one of a range. A
+	// glob without a tag is for all tags. Other models do not exist here. Default: all.
+	Models []string `json:"models,omitempty"`
+
+	// Whether clients may change what nodes have: `allow` or `deny`. So far it is about
+	// unloading a model. Default: `deny`.
+	Manage string `json:"manage,omitempty"`
+
+	settings *gateway.Settings
+	site     *gateway.Site
+	listens  atomic.Pointer[listening]
+}
+
+// listening is what is known of the server that requests come from.
+type listening struct {
+	server   *caddyhttp.Server
+	loopback bool
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.ollama",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision finds the app and prepares the site.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	manage, err := parseManage(h.Manage)
+	if err != nil {
+		return err
+	}
+	h.site, err = gateway.NewSite(gateway.SiteConfig{Class: h.Class, Models: h.Models, Manage: manage})
+	if err != nil {
+		return err
+	}
+	app, err := ctx.App("ollama")
+	if err != nil {
+		return err
+	}
+	h.settings = app.(*App).settings
+	return nil
+}
+
+// ServeHTTP answers the request. It never calls next and never returns an error: errors are
+// answered in the client's dialect. It may panic with http.ErrAbortHandler to cut an answer
+// that cannot be ended in order.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	h.settings.Serve(w, r, gateway.Entry{Site: h.site, HostRule: h.hostRule(r)})
+	return nil
+}
+
+// hostRule tells whether the request came in on a server that only this machine reaches.
+func (h *Handler) hostRule(r *http.Request) bool {
+	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok || server == nil {
+		return false
+	}
+	// An instance belongs to one server's routes, so one answer is remembered.
+	if known := h.listens.Load(); known != nil && known.server == server {
+		return known.loopback
+	}
+	found := &listening{server: server, loopback: loopbackOnly(server)}
+	h.listens.Store(found)
+	return found.loopback
+}
+
+// parseManage reads the word of configuration; "" is deny.
+func parseManage(word string) (allow bool, err error) {
+	switch word {
+	case "", "deny":
+		return false, nil
+	case "allow":
+		return true, nil
+	}
+	return false, fmt.Errorf("unrecognized value %q for manage; use allow or deny", word)
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,120 @@
+package caddymodule
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+var nodesCommand = caddycmd.Command{
+	Name:  "nodes",
+	Usage: "[--address ADDR] [--config FILE [--adapter NAME]] [--json]",
+	Short: "Shows the nodes of a running gateway and what they do",
+	Long: `
+Shows each node of a running gateway: its state and why, slots, requests in flight, version,
+models on disk and models in memory.
+
+It asks the gateway over its admin endpoint: the one at --address, or that of --config, or that
+of a running "up" of this user, or Caddy's default.
+`,
+	CobraFunc: func(cmd *cobra.Command) {
+		f := cmd.Flags()
+		f.String("address", "", "address of the admin endpoint")
+		f.StringP("config", "c", "", "configuration file to take the admin address from")
+		f.StringP("adapter", "a", "", "name of the adapter of that file")
+		f.Bool("json", false, "print what the admin endpoint answers")
+		plain(cmd, showNodes)
+	},
+}
+
+// maxNodesAnswer bounds what is read of the admin endpoint's answer: 50 nodes with a dozen
+// runners each are some 200 kB.
+const maxNodesAnswer = 16 << 20
+
+func showNodes(cmd *cobra.Command) error {
+	f := caddycmd.Flags{FlagSet: cmd.Flags()}
+	address, err := adminAddress(f.String("address"), f.String("config"), f.String("adapter"))
+	if err != nil {
+		return err
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, http.MethodGet, nodesPath, nil, nil)
+	if err != nil {
+		return fmt.Errorf("asking the gateway at %s: %w; is it running? --address or --config says where", address, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxNodesAnswer))
+	if err != nil {
+		return fmt.Errorf("reading the answer of %s: %w", address, err)
+	}
+	if f.Bool("json") {
+		_, err := cmd.OutOrStdout().Write(body)
+		return err
+	}
+	var nodes []nodeStatus
+	if err := json.Unmarshal(body, &nodes); err != nil {
+		return fmt.Errorf("the answer of %s is not understood: %w", address, err)
+	}
+	return writeNodes(cmd.OutOrStdout(), nodes)
+}
+
+// adminAddress prefers what the user says, then the socket of a running `up`.
+func adminAddress(address, config, adapter string) (string, error) {
+	if address == "" && config == "" {
+		if path, err := socketPath(); err == nil && answers(path) {
+			return "unix/" + path, nil
+		}
+	}
+	return caddycmd.DetermineAdminAPIAddress(address, nil, config, adapter)
+}
+
+// answers tells whether somebody listens on the socket. A file that is left over refuses.
+func answers(path string) bool {
+	conn, err := net.DialTimeout("unix", path, refuseWait)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// writeNodes writes the nodes as a table.
+func writeNodes(w io.Writer, nodes []nodeStatus) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "NAME\tURL\tSTATE\tREASON\tSLOTS\tIN FLIGHT\tVERSION\tMODELS\tLOADED")
+	for _, n := range nodes {
+		loaded := make([]string, len(n.Runners))
+		for i, r := range n.Runners {
+			loaded[i] = strings.TrimSuffix(r.Model, ":latest")
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%d\t%s\n",
+			n.Name, n.URL, n.State+since(n.Since), cmp.Or(n.Reason, "-"), n.Slots, n.InFlight,
+			cmp.Or(n.Version, "-"), n.Models, cmp.Or(strings.Join(loaded, " "), "-"))
+	}
+	return table.Flush()
+}
+
+// since says in brackets how long ago t was, in the largest unit that says enough.
+func since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	d := max(0, time.Since(t))
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf(" (%ds)", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf(" (%dm)", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf(" (%dh)", int(d.Hours()))
+	}
+	return fmt.Sprintf(" (%dd)", int(d.Hours()/24))
+}

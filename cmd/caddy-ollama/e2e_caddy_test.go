@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// example is the file that users start from.
+const example = "../../Caddyfile.example"
+
+func readExample(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestCaddy_ExampleIsFormattedAdaptsAndIsValid(t *testing.T) {
+	t.Parallel()
+	file, err := filepath.Abs(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"HOME=" + t.TempDir(), "BIG_NODE_TOKEN=token", "ALICE_PASSWORD_HASH=" + passwordHash(t)}
+	if formatted, text := mustAsk(t, env, "fmt", file), readExample(t); formatted != text {
+		t.Errorf("fmt makes it\n%s", formatted)
+	}
+	adapted := mustAsk(t, env, "adapt", "--config", file)
+	for _, part := range []string{`"ollama":{"nodes":[`, `"handler":"ollama"`} {
+		if !strings.Contains(adapted, part) {
+			t.Errorf("adapted: no %s in\n%s", part, adapted)
+		}
+	}
+	if strings.Contains(adapted, "token") {
+		t.Error("adapted: a secret is in it")
+	}
+	mustAsk(t, env, "validate", "--config", file)
+	if _, errs, ok := ask(t, env[:1], "validate", "--config", file); ok {
+		t.Errorf("validate without the secrets: accepted\n%s", errs)
+	}
+}
+
+func TestCaddy_ListsTheModules(t *testing.T) {
+	t.Parallel()
+	modules := strings.Fields(mustAsk(t, nil, "list-modules"))
+	for _, id := range []string{"ollama", "http.handlers.ollama", "admin.api.ollama", "http.handlers.reverse_proxy"} {
+		if !slices.Contains(modules, id) {
+			t.Errorf("%s is not there", id)
+		}
+	}
+}
+
+// A module must work in every build, so it is also built as xcaddy does.
+func TestXcaddy_BuildHasEverything(t *testing.T) {
+	t.Parallel()
+	caddy, err := build(t.TempDir(), "../../test/xcaddy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, errs, ok := askBinary(t, caddy, nil, "list-modules")
+	for _, id := range []string{"ollama", "http.handlers.ollama", "admin.api.ollama"} {
+		if !ok || !slices.Contains(strings.Fields(out), id) {
+			t.Errorf("%s is not there:\n%s%s", id, out, errs)
+		}
+	}
+	env := []string{"HOME=" + t.TempDir()}
+	if out, errs, ok := askBinary(t, caddy, env, "ollama", "up", "--print-config", "--node", "10.0.0.1"); !ok || !strings.Contains(out, "node http://10.0.0.1:11434") {
+		t.Errorf("ollama up --print-config:\n%s%s", out, errs)
+	}
+	if out, _, ok := askBinary(t, caddy, env, "up", "--print-config"); ok {
+		t.Errorf("`up` is at top level in a build that is not ours alone:\n%s", out)
+	}
+}
+
+// The example, moved to free ports, to simulated nodes and to names of its own.
+func TestCaddy_RunsTheExampleAndReloadsIt(t *testing.T) {
+	t.Parallel()
+	_, nodes := startSimulate(t, 2, "--models", "sim-small,llama3")
+	home := t.TempDir()
+	socket := filepath.Join(home, "admin.sock")
+	httpPort, publicPort, redirectPort := freePort(t), freePort(t), freePort(t)
+	edit := strings.NewReplacer(
+		"{\n\tollama {\n", fmt.Sprintf("{\n\tadmin unix/%s|0600\n\tpersist_config off\n\tskip_install_trust\n\tlocal_certs\n"+
+			"\thttp_port %s\n\thttps_port %s\n\tgrace_period 5s\n\tollama {\n", socket, redirectPort, publicPort),
+		"http://10.0.0.1:11434", nodes[0], "https://10.0.0.2", nodes[1], "http://:8080", "http://:"+httpPort)
+	file := filepath.Join(home, "Caddyfile")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := []string{"HOME=" + home, "BIG_NODE_TOKEN=token", "ALICE_PASSWORD_HASH=" + passwordHash(t)}
+	text := edit.Replace(readExample(t))
+	for _, part := range append(nodes, httpPort, publicPort) {
+		if !strings.Contains(text, part) {
+			t.Fatalf("the example has changed; this test moves it no longer:\n%s", text)
+		}
+	}
+	write(text)
+	run := start(t, env, "run", "--config", file)
+	if !run.waitFor("serving initial configuration") {
+		t.Fatalf("run ended:\n%s", run.output())
+	}
+	g := &gateway{process: run, env: env, httpPort: httpPort, dataDir: filepath.Join(home, ".local", "share", "caddy")}
+
+	table := mustAsk(t, env, "nodes", "--config", file)
+	if !strings.Contains(table, "big ") || len(strings.Split(strings.TrimSpace(table), "\n")) != 3 {
+		t.Errorf("nodes:\n%s", table)
+	}
+	checkPublicSite(t, g, publicPort)
+
+	// A reload in the middle of a stream.
+	client := g.client("HTTP/1.1")
+	chat := base("http", "127.0.0.1", httpPort) + "/api/chat"
+	began, answer := make(chan struct{}), make(chan *stream, 1)
+	go func() { // ends with the answer
+		answer <- askStream(t.Context(), client, chat, chatBody("sim-small", "over a reload", ""), func() { close(began) })
+	}()
+	<-began
+	write(strings.Replace(text, "class background", "class batch", 1))
+	mustAsk(t, env, "reload", "--config", file)
+	checkNativeStream(t, <-answer, "HTTP/1.1")
+
+	// A reload that fails changes nothing and says where.
+	write(strings.Replace(text, "class background", "klass background", 1))
+	if _, errs, ok := ask(t, env, "reload", "--config", file); ok || !strings.Contains(errs, "Caddyfile:") {
+		t.Errorf("a misspelt word: accepted %t\n%s", ok, errs)
+	}
+	checkNativeStream(t, askStream(t.Context(), client, chat, chatBody("sim-small", "after it", ""), nil), "HTTP/1.1")
+	if code := run.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("SIGTERM: exit code %d", code)
+	}
+}
+
+// checkPublicSite asks the guarded site of the example by its name.
+func checkPublicSite(t *testing.T, g *gateway, port string) {
+	t.Helper()
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: g.authority()},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
+		},
+	}}
+	defer client.CloseIdleConnections()
+	url := base("https", "ollama.example.com", port) + "/api/tags"
+	if resp, body := get(t, client, url, ""); resp.StatusCode != http.StatusUnauthorized || strings.Contains(body, "llama3") {
+		t.Errorf("without a password: got %d %s, want 401", resp.StatusCode, body)
+	}
+	url = strings.Replace(url, "https://", "https://alice:"+password+"@", 1)
+	if resp, body := get(t, client, url, ""); resp.StatusCode != http.StatusOK || !strings.Contains(body, "llama3") || strings.Contains(body, "sim-small") {
+		t.Errorf("with it: got %d %s, want 200 and the site's models only", resp.StatusCode, body)
+	}
+}
+
+const password = "correct-horse"
+
+// passwordHash is what the comment in the example tells to make.
+func passwordHash(t *testing.T) string {
+	t.Helper()
+	return strings.TrimSpace(mustAsk(t, nil, "hash-password", "--plaintext", password))
+}
