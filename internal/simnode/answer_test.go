@@ -142,7 +142,8 @@ func TestChat_ToolAgentComesToAnEnd(t *testing.T) {
 			Name      string
 			Arguments map[string]any
 		}
-	}) {
+	},
+	) {
 		_, raw := ask(t, n, http.MethodPost, "/api/chat", `{"model":"sim-tool","stream":false,`+tools+`,"messages":`+messages+`}`)
 		var out struct {
 			Message struct {

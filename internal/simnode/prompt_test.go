@@ -22,15 +22,18 @@ func TestPrompt_Renders(t *testing.T) {
 		want     string
 	}{
 		"neighbours of one role are merged": {
-			plainTemplate, conversation{messages: say("user", "a", "user", "b", "assistant", "c")},
+			plainTemplate,
+			conversation{messages: say("user", "a", "user", "b", "assistant", "c")},
 			"<|user|>a\n\nb<|end|><|assistant|>c<|end|><|assistant|>",
 		},
 		"tool results stay apart": {
-			plainTemplate, conversation{messages: say("tool", "a", "tool", "b")},
+			plainTemplate,
+			conversation{messages: say("tool", "a", "tool", "b")},
 			"<|tool|>a<|end|><|tool|>b<|end|><|assistant|>",
 		},
 		"system collected": {
-			`{{ .System }}|{{ range .Messages }}{{ .Role }} {{ end }}`, conversation{messages: say("system", "a", "user", "b", "system", "c")},
+			`{{ .System }}|{{ range .Messages }}{{ .Role }} {{ end }}`,
+			conversation{messages: say("system", "a", "user", "b", "system", "c")},
 			"a\n\nc|system user system ",
 		},
 		"older template, one exchange": {turns, conversation{messages: say("system", "s", "user", "u")}, "S:s U:u A:"},

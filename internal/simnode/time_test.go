@@ -83,7 +83,8 @@ func (a answer) last(t *testing.T) (out struct {
 	EvalTime     time.Duration `json:"eval_duration"`
 	Error        string
 	Embeddings   [][]float32
-}) {
+},
+) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(a.body, "\n"), "\n")
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &out); err != nil {

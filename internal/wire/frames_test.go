@@ -44,8 +44,11 @@ func TestSplitter(t *testing.T) {
 
 		{"empty SSE body", OpenAI, "", nil, io.EOF},
 		{"events", OpenAI, "data: 1\n\ndata: [DONE]\n\n", []string{"data: 1\n\n", "data: [DONE]\n\n"}, io.EOF},
-		{"events of several lines", Anthropic, "event: a\ndata: 1\n\nevent: b\ndata: 2\ndata: 3\n\n",
-			[]string{"event: a\ndata: 1\n\n", "event: b\ndata: 2\ndata: 3\n\n"}, io.EOF},
+		{
+			"events of several lines", Anthropic, "event: a\ndata: 1\n\nevent: b\ndata: 2\ndata: 3\n\n",
+			[]string{"event: a\ndata: 1\n\n", "event: b\ndata: 2\ndata: 3\n\n"},
+			io.EOF,
+		},
 		{"carriage returns", OpenAI, "data: 1\r\n\r\ndata: 2\r\n\ndata: 3\n\r\n", []string{"data: 1\r\n\r\n", "data: 2\r\n\n", "data: 3\n\r\n"}, io.EOF},
 		{"empty lines between events", OpenAI, "\n\r\ndata: 1\n\n\n\ndata: 2\n\n\r\n", []string{"data: 1\n\n", "data: 2\n\n"}, io.EOF},
 		{"heartbeats are skipped", OpenAI, ": ping\n\n:\r\n\r\ndata: 1\n\n", []string{"data: 1\n\n"}, io.EOF},
