@@ -148,6 +148,7 @@ func certificateFiles(t *reverseproxy.TLSConfig) []string {
 	if t == nil {
 		return nil
 	}
+	//lint:ignore SA1019 configurations still have it
 	files := slices.Clone(t.RootCAPEMFiles)
 	for _, file := range []string{t.ClientCertificateFile, t.ClientCertificateKeyFile} {
 		if file != "" {
@@ -185,6 +186,7 @@ func resolveTLS(repl *caddy.Replacer, t *reverseproxy.TLSConfig) (*reverseproxy.
 		return nil, errors.New("tls: except_ports has no meaning for a node, which has one port")
 	case strings.ContainsAny(resolved.ServerName, "{}"):
 		return nil, fmt.Errorf("tls: server_name %q is not a host name", resolved.ServerName)
+	//lint:ignore SA1019 configurations still have the older two
 	case t.InsecureSkipVerify && (len(t.CARaw) > 0 || len(t.RootCAPool) > 0 || len(t.RootCAPEMFiles) > 0):
 		return nil, errTrustAndSkip
 	case t.HandshakeTimeout < 0:

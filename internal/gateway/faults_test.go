@@ -112,10 +112,12 @@ const tinyKey = "registry.ollama.ai/library/tiny:latest"
 
 func TestFault_BeforeTheFirstFrameIsNotTheClients(t *testing.T) {
 	for name, infer := range map[string]http.HandlerFunc{
-		"500":                     status(500, `{"error":"llama runner process has terminated: exit status 2"}`),
-		"503 busy":                status(503, `{"error":"server busy, please try again.  maximum pending requests exceeded"}`),
-		"404 of a listed model":   status(404, `{"error":"model 'tiny' not found"}`),
-		"307":                     func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://elsewhere/", 307) },
+		"500":                   status(500, `{"error":"llama runner process has terminated: exit status 2"}`),
+		"503 busy":              status(503, `{"error":"server busy, please try again.  maximum pending requests exceeded"}`),
+		"404 of a listed model": status(404, `{"error":"model 'tiny' not found"}`),
+		"307": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://elsewhere/", http.StatusTemporaryRedirect)
+		},
 		"403 without a body":      func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) },
 		"a page of HTML":          func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html>") },
 		"reset before headers":    func(w http.ResponseWriter, r *http.Request) { abort(w) },

@@ -49,7 +49,8 @@ type Arguments json.RawMessage
 // UnmarshalJSON accepts an object only.
 func (a *Arguments) UnmarshalJSON(b []byte) error {
 	if trimmed := bytes.TrimSpace(b); len(trimmed) == 0 || trimmed[0] != '{' {
-		return errors.New("Value looks like object, but can't find closing '}' symbol") // the real server's text
+		//lint:ignore ST1005 the real server's text
+		return errors.New("Value looks like object, but can't find closing '}' symbol")
 	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, b); err != nil {

@@ -33,7 +33,8 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 		}
 		d.Duration = parsed
 	default:
-		return fmt.Errorf("Unsupported type: '%s'", reflect.TypeOf(v)) // the real server's text
+		//lint:ignore ST1005 the real server's text
+		return fmt.Errorf("Unsupported type: '%s'", reflect.TypeOf(v))
 	}
 	if d.Duration < 0 {
 		d.Duration = math.MaxInt64

@@ -15,8 +15,10 @@ import (
 // A node keeps the order of arguments and properties with a library that has a parser of its
 // own; these are its words. That parser takes a string or an array for a cut object.
 var (
-	errNotObject = errors.New("Value looks like object, but can't find closing '}' symbol") //nolint:staticcheck // a node's words
-	errEscape    = errors.New("Encountered an invalid escape sequence in a string")         //nolint:staticcheck // a node's words
+	//lint:ignore ST1005 a node's words
+	errNotObject = errors.New("Value looks like object, but can't find closing '}' symbol")
+	//lint:ignore ST1005 a node's words
+	errEscape = errors.New("Encountered an invalid escape sequence in a string")
 )
 
 // ToolCallFunctionArguments are the arguments of a call in the order in which they came.

@@ -34,7 +34,8 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 			d.Duration = math.MaxInt64
 		}
 	default:
-		return fmt.Errorf("Unsupported type: '%s'", reflect.TypeOf(v)) //nolint:staticcheck // a node's words
+		//lint:ignore ST1005 a node's words
+		return fmt.Errorf("Unsupported type: '%s'", reflect.TypeOf(v))
 	}
 	return nil
 }
