@@ -65,9 +65,11 @@ func TestUp_NeedsNothing(t *testing.T) {
 	})
 
 	t.Run("refuses a foreign Host", func(t *testing.T) {
-		resp, body := get(t, g.client("HTTP/1.1"), base("http", "127.0.0.1", g.httpPort)+"/api/tags", "evil.example.com")
-		if resp.StatusCode != http.StatusForbidden || body != "" {
-			t.Errorf("got %d %q, want 403 and nothing", resp.StatusCode, body)
+		for _, url := range []string{base("http", "127.0.0.1", g.httpPort), base("https", "localhost", g.tlsPort)} {
+			resp, body := get(t, g.client("HTTP/1.1"), url+"/api/tags", "evil.example.com")
+			if resp.StatusCode != http.StatusForbidden || body != "" {
+				t.Errorf("%s: got %d %q, want 403 and nothing", url, resp.StatusCode, body)
+			}
 		}
 	})
 

@@ -17,8 +17,8 @@ import (
 )
 
 // DefaultLimit is the bytes of frames a recording keeps for readers that have yet to come:
-// some 100,000 frames of a chat, thirty times a long answer.
-const DefaultLimit = 16 << 20
+// some 30,000 frames of a chat, ten times a long answer.
+const DefaultLimit = 4 << 20
 
 var (
 	// ErrAbandoned is the cause of the end of an upstream call whose last reader has left.
