@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -116,9 +117,13 @@ func (q *request) settle(c *call.Call) {
 	if !slices.ContainsFunc(tries, func(t call.Try) bool { return t.Failed }) {
 		return
 	}
+	said := make([]string, len(tries))
+	for i, t := range tries {
+		said[i] = fmt.Sprintf("%s %s after %v", t.Node, t.Outcome, t.Took.Round(time.Millisecond))
+	}
 	q.engine.log.WarnContext(q.r.Context(), "a node failed a call",
 		"operation", q.route.Operation.String(), "dialect", q.route.Dialect.String(),
-		"model", c.Request.Model.Short(), "tries", tries,
+		"model", c.Request.Model.Short(), "tries", said,
 		"queued", c.Upstream.QueueTime(), "took", time.Since(q.began))
 }
 
