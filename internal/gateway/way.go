@@ -37,15 +37,15 @@ type request struct {
 // Serve answers one request of a client.
 func (s *Settings) Serve(w http.ResponseWriter, r *http.Request, entry Entry) {
 	q := &request{Settings: s, site: entry.Site, hostRule: entry.HostRule, w: w, r: r, began: time.Now()}
+	if !q.enter() { // paths, Host, Origin, methods: as a node does before any handler
+		return
+	}
 	if !s.engine.enter() {
 		q.refuse(errClosing)
 		return
 	}
 	defer s.engine.leave()
 
-	if !q.enter() { // paths, Host, Origin, methods: as a node does before any handler
-		return
-	}
 	var err error
 	switch {
 	case slices.Contains(r.Header.Values("Via"), "1.1 "+s.engine.via):

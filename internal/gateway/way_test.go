@@ -25,8 +25,8 @@ func TestServe_NotReadyIsToldWithinABound(t *testing.T) {
 		}
 		bare.Close()
 		<-bare.Closed()
-		if code, answer, _ := r.ask("/api/chat", chatBody); code != 503 {
-			t.Errorf("a closed engine answers %d %s", code, answer)
+		if code, answer, _ := r.ask("/v1/chat/completions", openAIBody); code != 503 || !strings.HasPrefix(answer, `{"error":{"message":`) {
+			t.Errorf("a closed engine answers %d %s, want 503 in the dialect", code, answer)
 		}
 	})
 }
