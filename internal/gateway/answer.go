@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/recording"
+	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
@@ -62,19 +63,22 @@ func (q *request) stream(c *call.Call) error {
 // single answers with one object, folded from the frames. An answer that broke off was not
 // shown to anybody yet, so it is asked again.
 func (q *request) single(c *call.Call) error {
+	var broken *recording.EndError
 	for {
 		reader, err := q.steps.Answer(q.ctx(), c)
+		if errors.Is(err, schedule.ErrNoNode) && broken != nil {
+			return broken // says more than that no other node is left
+		}
 		if err != nil {
 			return err
 		}
 		contentType, body, err := q.whole(reader, c)
 		reader.Close()
-		var broken *recording.EndError
-		switch {
-		case err == nil:
+		if err == nil {
 			q.answer(http.StatusOK, contentType, body)
 			return nil
-		case !errors.As(err, &broken) || !c.Upstream.Retry():
+		}
+		if !errors.As(err, &broken) || !c.Upstream.Retry() {
 			return err
 		}
 	}

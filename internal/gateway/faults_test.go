@@ -203,6 +203,29 @@ func TestFault_SingleAnswerThatBreaksOffIsAskedAgainElsewhere(t *testing.T) {
 	})
 }
 
+func TestFault_SingleAnswerThatBreaksOffOnTheOnlyNodeIsToldWhy(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(http.ResponseWriter)
+		code int
+		want string
+	}{
+		"reset":                {abort, 502, `{"error":"the connection to the Ollama node was lost"}`},
+		"the node's own words": {func(w http.ResponseWriter) { io.WriteString(w, `{"error":"unexpected EOF"}`+"\n") }, 500, `{"error":"unexpected EOF"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, rigOptions{}, &faulty{Handler: goldenNode(t, 0.01), infer: frames(2, c.end)})
+				code, answer, _ := r.ask("/api/chat", singleBody)
+				if code != c.code || answer != c.want {
+					t.Errorf("%d %s, want %d %s", code, answer, c.code, c.want)
+				}
+				synctest.Wait()
+				r.idle()
+			})
+		})
+	}
+}
+
 func TestFault_WhatIsTheClientsIsPassedOnAndNotTriedAgain(t *testing.T) {
 	for _, c := range []struct {
 		code int
