@@ -293,7 +293,7 @@ func FuzzNode(f *testing.F) {
 	f.Add(7, `{"model":"tiny","messages":[{"role":"user","content":[{"type":"image_url","image_url":"data:image/png;base64,AA=="}]}],"stop":[1,"x"],"stream":true}`)
 	f.Fuzz(func(t *testing.T, route int, body string) {
 		if strings.Contains(body, "range") {
-			t.Skip("a template may loop for as long as it likes")
+			return // a template may loop for as long as it likes
 		}
 		n := newNode(t, simnode.GoldenModels()...)
 		path := paths[uint(route)%uint(len(paths))]
