@@ -37,7 +37,7 @@ a server that is stopped they cut what they were answering.
 		f.Int("slots", 1, "answers a model gives at once, as OLLAMA_NUM_PARALLEL")
 		f.StringSlice("models", nil, "models the nodes have; names other than sim-* make plain ones (default all sim-* models)")
 		f.Float64("scale", 1, "factor on every simulated time: 0.1 is ten times as fast")
-		f.String("version", "", "the Ollama version the nodes tell")
+		f.String("version", "", "the Ollama version the nodes tell and speak like: from 0.30 the newest forms, else those of 0.24.0 (default 0.24.0)")
 		plain(cmd, simulate)
 	},
 }

@@ -168,6 +168,34 @@ func TestCompare_ArgumentsInAnyOrder(t *testing.T) {
 	}
 }
 
+// What is random in the events of /v1/responses and /v1/messages, and what is not.
+func TestCompare_EventsOfTheNewerDialects(t *testing.T) {
+	event := func(data string) Response { return streamAnswer("text/event-stream", "event: x\ndata: "+data+"\n\n") }
+	for name, tt := range map[string]struct {
+		want, got string
+		same      bool
+	}{
+		"delta":               {`{"delta":"a","sequence_number":4}`, `{"delta":"b","sequence_number":9}`, true},
+		"no delta":            {`{"delta":"a"}`, `{"delta":""}`, false},
+		"number as text":      {`{"sequence_number":4}`, `{"sequence_number":"4"}`, false},
+		"ids":                 {`{"id":"fc_847975_0","item_id":"rs_resp_1"}`, `{"id":"fc_3_0","item_id":"rs_resp_22"}`, true},
+		"id of another call":  {`{"id":"fc_847975_0"}`, `{"id":"fc_847975_1"}`, false},
+		"id of another kind":  {`{"id":"rs_resp_1"}`, `{"id":"rs_1"}`, false},
+		"moments":             {`{"created_at":1,"completed_at":2}`, `{"created_at":3,"completed_at":4}`, true},
+		"not completed":       {`{"completed_at":2}`, `{"completed_at":null}`, false},
+		"input of a call":     {`{"input":{"city":"a","unit":"b"}}`, `{"input":{"unit":"c","city":"d"}}`, true},
+		"other input":         {`{"input":{"city":"a"}}`, `{"input":{"town":"a"}}`, false},
+		"input in a string":   {`{"partial_json":"{\"a\":1}"}`, `{"partial_json":"{\"b\":2}"}`, true},
+		"broken in a string":  {`{"partial_json":"{\"a\":1}"}`, `{"partial_json":"{"}`, false},
+		"index of an item":    {`{"output_index":0}`, `{"output_index":1}`, false},
+		"thoughts, encrypted": {`{"encrypted_content":"a"}`, `{"encrypted_content":"b"}`, true},
+	} {
+		if diff := Compare(event(tt.want), event(tt.got), Options{}); (len(diff) == 0) != tt.same {
+			t.Errorf("%s: same %v, differences %q", name, !tt.same, diff)
+		}
+	}
+}
+
 func TestCompare_ModelsOfOneSecondInAnyOrder(t *testing.T) {
 	list := func(names ...string) Response {
 		var b []string

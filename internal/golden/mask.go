@@ -19,19 +19,22 @@ const (
 const anyText = "\x00text"
 
 // What a model made: only whether there is some is compared.
-var textKeys = []string{anyText, "response", "thinking", "content", "reasoning", "text", "token"}
+var textKeys = []string{
+	anyText, "response", "thinking", "content", "reasoning", "text", "token", "delta", "encrypted_content",
+}
 
-// Counts of tokens and moments in seconds.
+// Counts of tokens and moments in seconds, and the number of an event behind as many as the answer is long.
 var countKeys = []string{
 	"prompt_eval_count", "eval_count", "prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens",
-	"created", "context", "bytes",
+	"created", "created_at", "completed_at", "context", "bytes", "sequence_number",
 }
 
 var timeKeys = []string{"created_at", "modified_at", "expires_at", "completed_at"}
 
 var reasonKeys = []string{"done_reason", "finish_reason", "stop_reason"}
 
-var randomID = regexp.MustCompile(`^(chatcmpl-|cmpl-|resp_|msg_|rs_|fc_|call_|req_)[0-9a-z]+$`)
+// An id may have another one in it, and the number of a call at its end.
+var randomID = regexp.MustCompile(`^(chatcmpl-|cmpl-|rs_resp_|fc_resp_|resp_|msg_|rs_|fc_|call_|req_)[0-9a-z]+(_[0-9])?$`)
 
 func isVector(key string) bool { return key == "embedding" || key == "embeddings" }
 
@@ -74,7 +77,7 @@ func maskText(key, s string, limited bool) string {
 			return "no text"
 		}
 		return "text"
-	case key == "arguments":
+	case key == "arguments", key == "partial_json":
 		if json.Valid([]byte(s)) {
 			return "JSON in a string"
 		}
@@ -92,7 +95,7 @@ func maskText(key, s string, limited bool) string {
 		}
 	case strings.HasSuffix(key, "id"):
 		if m := randomID.FindStringSubmatch(s); m != nil {
-			return m[1]
+			return m[1] + m[2]
 		}
 	case key == "parameters":
 		s = sortLines(s, "")

@@ -136,13 +136,14 @@ func (s *shaper) object(path, key string, v *value) {
 		return
 	}
 	members := v.members
-	if key == "arguments" { // their order changes from run to run, and their values are the model's
+	arguments := key == "arguments" || key == "input"
+	if arguments { // their order changes from run to run, and their values are the model's
 		members = slices.Clone(members)
 		slices.SortStableFunc(members, func(a, b member) int { return strings.Compare(a.key, b.key) })
 	}
 	for _, m := range members {
 		inner := m.key
-		if key == "arguments" {
+		if arguments {
 			inner = anyText
 		}
 		s.walk(path+"."+m.key, inner, m.value)

@@ -251,7 +251,7 @@ func TestChat_LongHistoryIsRenderedFewTimes(t *testing.T) {
 
 func TestNode_NotSimulatedSaysSo(t *testing.T) {
 	n := newNode(t, simnode.GoldenModels()...)
-	for _, path := range []string{"/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages", "/api/create", "/api/pull", "/api/push", "/api/me"} {
+	for _, path := range []string{"/api/create", "/api/pull", "/api/push", "/api/me"} {
 		if status, raw := ask(t, n, http.MethodPost, path, "{}"); status != 501 || !strings.Contains(raw, "simulated node") {
 			t.Errorf("%s: %d %s", path, status, raw)
 		}
@@ -280,6 +280,7 @@ func TestNode_HostRuleOnlyWhenAsked(t *testing.T) {
 func FuzzNode(f *testing.F) {
 	paths := []string{
 		"/api/generate", "/api/chat", "/api/embed", "/api/embeddings", "/api/show", "/api/copy", "/api/delete", "/v1/chat/completions",
+		"/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages", "/v1/images/edits",
 	}
 	f.Add(0, `{"model":"tiny","prompt":"x","options":{"num_ctx":-1,"num_keep":-9,"num_predict":1e300,"stop":[""]},"top_logprobs":3}`)
 	f.Add(0, `{"model":"tiny","prompt":"x","template":"{{ .Prompt }}{{ index .Messages 9 }}","context":[-1]}`)
@@ -291,6 +292,11 @@ func FuzzNode(f *testing.F) {
 	f.Add(5, `{"source":"tiny","destination":"h:1/n/m:t"}`)
 	f.Add(6, `{"name":"tiny2"}`)
 	f.Add(7, `{"model":"tiny","messages":[{"role":"user","content":[{"type":"image_url","image_url":"data:image/png;base64,AA=="}]}],"stop":[1,"x"],"stream":true}`)
+	f.Add(8, `{"model":"tiny","prompt":"x","stop":["a","b"],"stream":true,"stream_options":{"include_usage":true},"logprobs":2}`)
+	f.Add(9, `{"model":"tinyembed","input":["a",""],"encoding_format":"BASE64","dimensions":2}`)
+	f.Add(10, `{"model":"tinythink","input":[{"role":"user","content":[{"type":"input_text","text":"x"}]},{"type":"function_call","arguments":"{}"},{"type":"reasoning"}],"stream":true}`)
+	f.Add(11, `{"model":"tinytool","max_tokens":9,"system":[{"type":"text"}],"messages":[{"role":"user","content":[{"type":"tool_result","content":[{"type":"image","source":{}}]}]}],"tools":[{"input_schema":{}}]}`)
+	f.Add(12, `{"model":"tiny","prompt":"x","image":"data:;base64,AA=="}`)
 	f.Fuzz(func(t *testing.T, route int, body string) {
 		if strings.Contains(body, "range") {
 			return // a template may loop for as long as it likes

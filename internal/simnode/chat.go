@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode/api"
@@ -35,7 +37,7 @@ func (n *Node) chat(w http.ResponseWriter, r *http.Request) {
 	if !bind(w, r, &req) {
 		return
 	}
-	n.answerChat(r.Context(), begun, &req, nativeChat{w, &records{w: w, streaming: req.Stream == nil || *req.Stream}})
+	n.answerChat(r.Context(), begun, &req, nativeChat{w, &records{w: w, streaming: streams(req.Stream)}})
 }
 
 type nativeChat struct {
@@ -121,9 +123,9 @@ func newChatRecord(req *api.ChatRequest) chatRecord {
 
 // chatAsk renders the chat and decides what the model will do about it.
 func chatAsk(m *installed, l *lease, req *api.ChatRequest, think *api.ThinkValue) (ask, error) {
-	p, err := parsePrompt(m.Template)
-	if err != nil {
-		return ask{}, err
+	p := m.prompter
+	if m.promptErr != nil {
+		return ask{}, m.promptErr
 	}
 	messages := req.Messages
 	if messages[0].Role != "system" && m.System != "" {
@@ -139,29 +141,45 @@ func chatAsk(m *installed, l *lease, req *api.ChatRequest, think *api.ThinkValue
 		thinks:   m.can(Thinking) && (think.On || !p.handlesThink()),
 		logprobs: req.Logprobs || req.TopLogprobs > 0, top: req.TopLogprobs,
 	}
-	if m.AlwaysCalls || messages[len(messages)-1].Role != "tool" {
+	if m.Call != "" || !hasResult(messages) {
 		a.tools = req.Tools
 	}
 	return a, nil
 }
 
+// hasResult reports whether a tool's result came in since the model spoke last. Something else may stand behind it: in
+// the Anthropic form a user says both in one message.
+func hasResult(messages []api.Message) bool {
+	for _, m := range slices.Backward(messages) {
+		switch m.Role {
+		case "tool":
+			return true
+		case "assistant":
+			return false
+		}
+	}
+	return false
+}
+
 // speakChat lets the model speak and passes on what it says, thoughts and calls told from text.
 func (n *Node) speakChat(ctx context.Context, l *lease, req *api.ChatRequest, a ask, split bool, w chatWriter) {
-	streaming := req.Stream == nil || *req.Stream
+	streaming := streams(req.Stream)
 	var parts splitter
 	if !split {
 		parts.state = afterThought
 	}
 	calls := caller{tools: req.Tools}
 	whole := newChatRecord(req)
+	var thought, content strings.Builder
 	add := func(rec chatRecord) {
-		whole.Message.Thinking += rec.Message.Thinking
-		whole.Message.Content += rec.Message.Content
-		whole.Message.ToolCalls = append(whole.Message.ToolCalls, rec.Message.ToolCalls...)
-		whole.Logprobs = append(whole.Logprobs, rec.Logprobs...)
 		if streaming {
 			w.record(rec)
+			return
 		}
+		thought.WriteString(rec.Message.Thinking)
+		content.WriteString(rec.Message.Content)
+		whole.Message.ToolCalls = append(whole.Message.ToolCalls, rec.Message.ToolCalls...)
+		whole.Logprobs = append(whole.Logprobs, rec.Logprobs...)
 	}
 	o, err := n.complete(ctx, l.runner, a, func(u utterance) {
 		rec := newChatRecord(req)
@@ -198,7 +216,7 @@ func (n *Node) speakChat(ctx context.Context, l *lease, req *api.ChatRequest, a 
 		w.record(last)
 		return
 	}
-	last.Message.Thinking, last.Message.ToolCalls, last.Logprobs = whole.Message.Thinking, whole.Message.ToolCalls, whole.Logprobs
-	last.Message.Content = whole.Message.Content + last.Message.Content
+	last.Message.Thinking, last.Message.ToolCalls, last.Logprobs = thought.String(), whole.Message.ToolCalls, whole.Logprobs
+	last.Message.Content = content.String() + last.Message.Content
 	w.whole(last)
 }

@@ -17,7 +17,7 @@ type ask struct {
 	prompt   string
 	opts     api.Options
 	format   *format
-	tools    api.Tools // the model shall call the first one
+	tools    api.Tools // the model shall call one
 	thinks   bool      // the model begins with a thought
 	truncate bool      // cut a prompt that does not fit, else it is an error
 	shift    bool      // forget old tokens when the context is full, else the answer ends
@@ -98,7 +98,7 @@ func (n *Node) cancelled(r *runner, err error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.modelStatsLocked(r.name.short()).Cancelled++
+	r.countsLocked().Cancelled++
 }
 
 func perToken(rate float64, tokens int, factor float64) time.Duration {
@@ -163,7 +163,11 @@ func (a ask) speech(v voice, m *installed) []string {
 	case a.format != nil:
 		return append(out, vocab().pieces(a.format.fill(v))...)
 	case len(a.tools) > 0:
-		return append(append(out, " "), vocab().pieces(callOf(v, a.tools))...)
+		call := m.Call
+		if call == "" {
+			call = callOf(v, a.tools)
+		}
+		return append(append(out, " "), vocab().pieces(call)...)
 	}
 	prose := v.prose(v.length(m))
 	if len(out) > 0 {

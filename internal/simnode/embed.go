@@ -18,43 +18,48 @@ func (n *Node) embed(w http.ResponseWriter, r *http.Request) {
 	if !bind(w, r, &req) {
 		return
 	}
+	answer, err := n.answerEmbed(r.Context(), begun, &req)
+	switch {
+	case n.left(err):
+	case err != nil:
+		sendFailure(w, err)
+	default:
+		sendJSON(w, http.StatusOK, answer)
+	}
+}
+
+type embedAnswer struct {
+	Model      string      `json:"model"`
+	Embeddings [][]float32 `json:"embeddings"`
+	metrics
+}
+
+// answerEmbed embeds the inputs of a request in any dialect, already translated.
+func (n *Node) answerEmbed(ctx context.Context, begun time.Time, req *api.EmbedRequest) (embedAnswer, error) {
+	out := embedAnswer{Model: req.Model, Embeddings: [][]float32{}}
 	inputs, ok := embedInputs(req.Input)
 	if !ok {
-		sendError(w, http.StatusBadRequest, "invalid input type")
-		return
+		return out, &statusError{http.StatusBadRequest, "invalid input type"}
 	}
 	if req.Model == "" {
-		sendError(w, http.StatusNotFound, "model '' not found")
-		return
+		return out, &statusError{http.StatusNotFound, "model '' not found"}
 	}
-	l, ok := n.embedder(w, r, begun, req.Model, req.Options, req.KeepAlive)
-	if !ok {
-		return
+	l, err := n.embedder(ctx, begun, req.Model, req.Options, req.KeepAlive)
+	if err != nil {
+		return out, err
 	}
 	defer l.release()
-
-	out := struct {
-		Model      string      `json:"model"`
-		Embeddings [][]float32 `json:"embeddings"`
-		metrics
-	}{Model: req.Model, Embeddings: [][]float32{}}
 	if len(inputs) == 0 {
-		sendJSON(w, http.StatusOK, out)
-		return
+		return out, nil
 	}
 	tokens, err := l.embedTokens(inputs, req.Truncate == nil || *req.Truncate)
 	if err != nil {
-		sendFailure(w, err)
-		return
+		return out, err
 	}
 	for _, t := range tokens {
-		v, err := n.vector(r.Context(), l.runner, t)
-		if n.left(err) {
-			return
-		}
+		v, err := n.vector(ctx, l.runner, t)
 		if err != nil {
-			sendFailure(w, err)
-			return
+			return out, err
 		}
 		if 0 < req.Dimensions && req.Dimensions < len(v) {
 			v = unit(v[:req.Dimensions])
@@ -63,7 +68,7 @@ func (n *Node) embed(w http.ResponseWriter, r *http.Request) {
 		out.PromptEvalCount += len(t)
 	}
 	out.TotalDuration, out.LoadDuration = max(1, time.Since(begun)), l.load
-	sendJSON(w, http.StatusOK, out)
+	return out, nil
 }
 
 // embedInputs reads a string or a list of strings; an empty string is no input, but an empty string in a list is one.
@@ -88,25 +93,16 @@ func embedInputs(input any) (list []string, ok bool) {
 	return list, true
 }
 
-// embedder finds the model and books a runner; any model will do. When it returns false, the request has been
-// answered.
-func (n *Node) embedder(w http.ResponseWriter, r *http.Request, begun time.Time, asked string, options map[string]any, keepAlive *api.Duration) (*lease, bool) {
+// embedder finds the model and books a runner; any model will do.
+func (n *Node) embedder(ctx context.Context, begun time.Time, asked string, options map[string]any, keepAlive *api.Duration) (*lease, error) {
 	m, err := n.find(asked)
 	if err != nil {
-		if status, _ := failure(err); status == http.StatusNotFound { // these two routes have words of their own
+		if status, _ := failure(err); status == http.StatusNotFound { // these routes have words of their own
 			err = &statusError{status, fmt.Sprintf("model %q not found, try pulling it first", asked)}
 		}
-		sendFailure(w, err)
-		return nil, false
+		return nil, err
 	}
-	l, err := n.lease(r.Context(), begun, m, nil, options, keepAlive)
-	if err != nil {
-		if !n.left(err) {
-			sendFailure(w, err)
-		}
-		return nil, false
-	}
-	return l, true
+	return n.lease(ctx, begun, m, nil, options, keepAlive)
 }
 
 // embedTokens spells the inputs, cut to the context. Without truncate, one that is too long fails them all.
@@ -208,8 +204,12 @@ func (n *Node) embeddings(w http.ResponseWriter, r *http.Request) {
 		sendError(w, http.StatusBadRequest, "model is required")
 		return
 	}
-	l, ok := n.embedder(w, r, begun, req.Model, req.Options, req.KeepAlive)
-	if !ok {
+	l, err := n.embedder(r.Context(), begun, req.Model, req.Options, req.KeepAlive)
+	switch {
+	case n.left(err):
+		return
+	case err != nil:
+		sendFailure(w, err)
 		return
 	}
 	defer l.release()

@@ -1,10 +1,12 @@
 package simnode
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode/api"
@@ -64,69 +66,99 @@ func thinking(m *installed, asked string, think *api.ThinkValue) (*api.ThinkValu
 	return think, nil
 }
 
+// A generateWriter writes an answer to a prompt in a dialect.
+type generateWriter interface {
+	record(generateRecord) // one record of a stream, the last one Done
+	whole(generateRecord)  // the whole answer, also on a stream when it is a load or an unload
+	refuse(error)          // an error before the model was asked
+	fail(err error)        // an error of the model
+}
+
 func (n *Node) generate(w http.ResponseWriter, r *http.Request) {
 	begun := time.Now()
 	var req api.GenerateRequest
 	if !bind(w, r, &req) {
 		return
 	}
+	n.answerGenerate(r.Context(), begun, &req, nativeGenerate{w, &records{w: w, streaming: streams(req.Stream)}})
+}
+
+type nativeGenerate struct {
+	w   http.ResponseWriter
+	out *records
+}
+
+func (g nativeGenerate) record(rec generateRecord) { g.out.record(rec) }
+func (g nativeGenerate) whole(rec generateRecord)  { sendJSON(g.w, http.StatusOK, rec) }
+func (g nativeGenerate) refuse(err error)          { sendFailure(g.w, err) }
+func (g nativeGenerate) fail(err error)            { g.out.fail(err) }
+
+// streams tells whether a native request wants a stream: one that does not say does.
+func streams(stream *bool) bool { return stream == nil || *stream }
+
+// answerGenerate is a prompt in any dialect, already translated.
+func (n *Node) answerGenerate(ctx context.Context, begun time.Time, req *api.GenerateRequest, w generateWriter) {
 	if req.TopLogprobs < 0 || req.TopLogprobs > 20 {
-		sendFailure(w, errTopLogprobs)
+		w.refuse(errTopLogprobs)
 		return
 	}
 	if req.Model == "" {
-		sendError(w, http.StatusNotFound, "model '' not found")
+		w.refuse(&statusError{http.StatusNotFound, "model '' not found"})
 		return
 	}
 	m, err := n.find(req.Model)
 	if err != nil {
-		sendFailure(w, err)
+		w.refuse(err)
 		return
 	}
 	if req.Prompt == "" && unloads(req.KeepAlive) {
 		n.expire(m)
-		sendJSON(w, http.StatusOK, generateRecord{Model: req.Model, CreatedAt: now(), Done: true, DoneReason: "unload"})
+		w.whole(generateRecord{Model: req.Model, CreatedAt: now(), Done: true, DoneReason: "unload"})
+		return
+	}
+	if n.newest && m.can(Image) {
+		w.refuse(&statusError{http.StatusBadRequest, "image generation models are not currently supported"})
 		return
 	}
 	if req.Raw && (req.Template != "" || req.System != "" || len(req.Context) > 0) {
-		sendError(w, http.StatusBadRequest, "raw mode does not support template, system, or context")
+		w.refuse(&statusError{http.StatusBadRequest, "raw mode does not support template, system, or context"})
 		return
 	}
 	think, err := thinking(m, req.Model, req.Think)
 	if err != nil {
-		sendFailure(w, err)
+		w.refuse(err)
 		return
 	}
 	wanted := []string{Completion}
 	if req.Suffix != "" {
 		wanted = append(wanted, Insert)
 	}
-	l, err := n.lease(r.Context(), begun, m, wanted, req.Options, req.KeepAlive)
+	l, err := n.lease(ctx, begun, m, wanted, req.Options, req.KeepAlive)
 	switch {
 	case n.left(err):
 		return
 	case errors.Is(err, errCapability):
-		sendError(w, http.StatusBadRequest, fmt.Sprintf("%q does not support generate", req.Model))
+		w.refuse(&statusError{http.StatusBadRequest, fmt.Sprintf("%q does not support generate", req.Model)})
 		return
 	case err != nil:
-		sendFailure(w, err)
+		w.refuse(err)
 		return
 	}
 	defer l.release()
 	if req.Prompt == "" {
-		sendJSON(w, http.StatusOK, generateRecord{Model: req.Model, CreatedAt: now(), Done: true, DoneReason: "load"})
+		w.whole(generateRecord{Model: req.Model, CreatedAt: now(), Done: true, DoneReason: "load"})
 		return
 	}
-	prompt, obeys, err := generatePrompt(m, &req, think)
+	prompt, obeys, err := generatePrompt(m, req, think)
 	if err != nil {
-		sendFailure(w, err)
+		w.refuse(err)
 		return
 	}
 	if req.DebugRenderOnly {
-		sendJSON(w, http.StatusOK, generateRecord{Model: req.Model, CreatedAt: now(), DebugInfo: &debugInfo{prompt}})
+		w.whole(generateRecord{Model: req.Model, CreatedAt: now(), DebugInfo: &debugInfo{prompt}})
 		return
 	}
-	n.answerGenerate(w, r, l, &req, prompt, m.can(Thinking) && !req.Raw && (think.On || !obeys), think != nil && think.On)
+	n.speakGenerate(ctx, l, req, prompt, m.can(Thinking) && !req.Raw && (think.On || !obeys), think != nil && think.On, w)
 }
 
 // generatePrompt renders the prompt; obeys tells whether the template itself handles the wish not to think.
@@ -134,11 +166,10 @@ func generatePrompt(m *installed, req *api.GenerateRequest, think *api.ThinkValu
 	if req.Raw {
 		return req.Prompt, false, nil
 	}
-	source := m.Template
+	p, err := m.prompter, m.promptErr
 	if req.Template != "" {
-		source = req.Template
+		p, err = parsePrompt(req.Template)
 	}
-	p, err := parsePrompt(source)
 	if err != nil {
 		return "", false, err
 	}
@@ -159,12 +190,12 @@ func generatePrompt(m *installed, req *api.GenerateRequest, think *api.ThinkValu
 	return before + text, p.handlesThink(), err
 }
 
-// answerGenerate lets the model speak and writes what it says.
-func (n *Node) answerGenerate(w http.ResponseWriter, r *http.Request, l *lease, req *api.GenerateRequest, prompt string, thinks, split bool) {
-	out := &records{w: w, streaming: req.Stream == nil || *req.Stream}
+// speakGenerate lets the model speak and passes on what it says, thoughts told from text.
+func (n *Node) speakGenerate(ctx context.Context, l *lease, req *api.GenerateRequest, prompt string, thinks, split bool, w generateWriter) {
+	streaming := streams(req.Stream)
 	form, err := parseFormat(req.Format)
 	if err != nil {
-		out.fail(err)
+		w.fail(err)
 		return
 	}
 	a := ask{
@@ -172,39 +203,42 @@ func (n *Node) answerGenerate(w http.ResponseWriter, r *http.Request, l *lease, 
 		truncate: req.Truncate == nil || *req.Truncate, shift: req.Shift == nil || *req.Shift,
 		logprobs: req.Logprobs || req.TopLogprobs > 0, top: req.TopLogprobs,
 	}
-	var whole generateRecord
-	var said string // what the model really said, tags included: it is what the next prompt may continue
+	var probs []logprob
+	var said, thought, response strings.Builder // said is what the model really said, tags included: what a next prompt may continue
 	var parts splitter
 	if !split {
 		parts.state = afterThought
 	}
-	o, err := n.complete(r.Context(), l.runner, a, func(u utterance) {
-		said += u.text
+	o, err := n.complete(ctx, l.runner, a, func(u utterance) {
+		said.WriteString(u.text)
 		rec := generateRecord{Model: req.Model, CreatedAt: now(), Logprobs: u.probs}
 		rec.Thinking, rec.Response = parts.feed(u.text)
-		whole.Thinking += rec.Thinking
-		whole.Response += rec.Response
-		whole.Logprobs = append(whole.Logprobs, rec.Logprobs...)
-		if out.streaming {
-			out.record(rec)
+		if streaming {
+			w.record(rec)
+			return
 		}
+		thought.WriteString(rec.Thinking)
+		response.WriteString(rec.Response)
+		probs = append(probs, rec.Logprobs...)
 	})
 	if n.left(err) {
 		return
 	}
 	if err != nil {
-		out.fail(err)
+		w.fail(err)
 		return
 	}
 	last := generateRecord{Model: req.Model, CreatedAt: now(), Done: true, DoneReason: o.reason, metrics: l.metrics(o)}
 	last.Response = parts.rest()
 	if !req.Raw {
-		last.Context = vocab().encode(prompt + said)
+		last.Context = vocab().encode(prompt + said.String())
 	}
-	if !out.streaming {
-		last.Response, last.Thinking, last.Logprobs = whole.Response+last.Response, whole.Thinking, whole.Logprobs
+	if streaming {
+		w.record(last)
+		return
 	}
-	out.record(last)
+	last.Response, last.Thinking, last.Logprobs = response.String()+last.Response, thought.String(), probs
+	w.whole(last)
 }
 
 // records writes the records of a native answer: one JSON object when it is not streamed, else a line for each, pushed

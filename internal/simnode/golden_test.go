@@ -110,6 +110,14 @@ func TestGoldens(t *testing.T) {
 		s.post("/api/generate", `{"model":"tiny"}`)
 		s.holdFile("openai-chat")
 	})
+	t.Run("openai-completions", func(t *testing.T) {
+		s := newSession(t, simnode.Options{})
+		s.post("/api/generate", `{"model":"tiny"}`)
+		s.holdFile("openai-completions")
+	})
+	for _, file := range []string{"openai-embeddings", "openai-other", "openai-responses", "anthropic", "encoding"} {
+		t.Run(file, func(t *testing.T) { newSession(t, simnode.Options{}).holdFile(file) })
+	}
 	t.Run("models", func(t *testing.T) {
 		s := newSession(t, simnode.Options{})
 		s.post("/api/embed", `{"model":"tinyembed","input":"x"}`)
@@ -163,7 +171,8 @@ func TestGoldens_Queue(t *testing.T) {
 			behind := b.start(t.Context(), "/api/generate", `{"model":"tiny"}`)
 			for _, id := range []string{
 				"overflow-generate", "overflow-generate-nonstream", "overflow-chat", "overflow-embed", "overflow-embeddings",
-				"overflow-v1", "overflow-v1-stream",
+				"overflow-v1", "overflow-v1-stream", "overflow-v1-embeddings", "overflow-responses",
+				"overflow-messages", "overflow-messages-stream",
 			} {
 				hold(t, b.pipe, "queue", records[id])
 			}
@@ -196,7 +205,7 @@ func TestGoldens_LoadFails(t *testing.T) {
 	s := newSession(t, simnode.Options{Models: simnode.GoldenModels()})
 	for _, rec := range golden.Load(t, "faults") {
 		switch rec.ID {
-		case "load-fails-generate", "load-fails-chat", "load-fails-v1":
+		case "load-fails-generate", "load-fails-chat", "load-fails-v1", "load-fails-messages":
 			s.hold("faults", rec)
 		}
 	}

@@ -37,7 +37,8 @@ func GoldenModels() []Model {
 			Digest:  "d27a4538a9ae7e3e5d57d17be13515a517913394dc67ccdbb1305eea53bafa16",
 			Weights: "2c61d490af0f12d9f6faaab32f522da125bcabccce6364cd7276d67a26d64777",
 			Size:    272771, ParameterSize: "66K", Memory: 181760, CacheBytes: 128, ModifiedAt: at(797276875),
-			Capabilities: []string{Completion, Tools}, AlwaysCalls: true,
+			Capabilities: []string{Completion, Tools},
+			Call:         `{"name": "get_weather", "arguments": {"city": "Paris", "unit": "celsius"}}`,
 			Template: "{{- if .Tools }}<|system|>{{ range .Tools }}{{ . }}{{ end }}<|end|>{{ end }}\n" +
 				"{{- range .Messages }}<|{{ if eq .Role \"tool\" }}user{{ else }}{{ .Role }}{{ end }}|>{{ .Content }}\n" +
 				"{{- range .ToolCalls }}{\"name\": \"{{ .Function.Name }}\", \"arguments\": {{ .Function.Arguments }}}" +

@@ -14,6 +14,15 @@ import (
 type installed struct {
 	Model
 	name name
+
+	prompter  *prompter // of the model's own template
+	promptErr error
+}
+
+func install(m Model, as name) *installed {
+	i := &installed{Model: m, name: as}
+	i.prompter, i.promptErr = parsePrompt(m.Template)
+	return i
 }
 
 // find returns the installed model a request names. Names are matched without case and with their defaults; the
@@ -56,10 +65,17 @@ type details struct {
 	Families          []string `json:"families"`
 	ParameterSize     string   `json:"parameter_size"`
 	QuantizationLevel string   `json:"quantization_level"`
+
+	// Only the newest nodes have these, and only in the list of models.
+	ContextLength   int `json:"context_length,omitempty"`
+	EmbeddingLength int `json:"embedding_length,omitempty"`
 }
 
 func (m Model) details(parent string) details {
-	return details{parent, "gguf", m.Family, []string{m.Family}, m.ParameterSize, m.Quantization}
+	return details{
+		ParentModel: parent, Format: "gguf", Family: m.Family, Families: []string{m.Family},
+		ParameterSize: m.ParameterSize, QuantizationLevel: m.Quantization,
+	}
 }
 
 func (n *Node) tags(w http.ResponseWriter, _ *http.Request) {
@@ -70,10 +86,19 @@ func (n *Node) tags(w http.ResponseWriter, _ *http.Request) {
 		Size       int64     `json:"size"`
 		Digest     string    `json:"digest"`
 		Details    details   `json:"details"`
+
+		Capabilities []string `json:"capabilities,omitempty"` // newest form
 	}
 	list := []entry{}
 	for _, m := range n.newestFirst() {
-		list = append(list, entry{m.name.short(), m.name.short(), m.ModifiedAt, m.Size, m.Digest, m.details("")})
+		e := entry{
+			Name: m.name.short(), Model: m.name.short(), ModifiedAt: m.ModifiedAt, Size: m.Size, Digest: m.Digest,
+			Details: m.details(""),
+		}
+		if n.newest {
+			e.Details.ContextLength, e.Details.EmbeddingLength, e.Capabilities = m.ContextLength, m.EmbeddingLength, m.Capabilities
+		}
+		list = append(list, e)
 	}
 	sendJSON(w, http.StatusOK, map[string]any{"models": list})
 }

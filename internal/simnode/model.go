@@ -16,6 +16,7 @@ const (
 	Vision     = "vision"
 	Embedding  = "embedding"
 	Thinking   = "thinking"
+	Image      = "image" // no simulated model paints; the newest nodes refuse those that say they can
 )
 
 // A Model is one installed model. Only Name is required; the zero value of every other field has a default.
@@ -70,8 +71,10 @@ type Model struct {
 	// ShortestAnswer and LongestAnswer bound an answer's own length in tokens. Defaults: 12 and 80.
 	ShortestAnswer, LongestAnswer int
 
-	// AlwaysCalls makes a model with tools call one even when the last message is already a tool's result.
-	AlwaysCalls bool
+	// Call, when set, is what the model says whenever it is offered tools: a call as text, also of a function that
+	// nobody offered and behind a tool's result. Default: it makes up a call of the first tool, and speaks when the last
+	// message is a tool's result.
+	Call string
 
 	// LoadError, when set, is the text with which every load fails, after LoadTime.
 	LoadError string

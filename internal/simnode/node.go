@@ -16,8 +16,11 @@ type Options struct {
 	// one. Default: 1.
 	Slots int
 
-	Version   string // Default: "0.24.0".
-	MaxLoaded int    // loaded models (OLLAMA_MAX_LOADED_MODELS). Default: 3.
+	// Version is what /api/version tells. From 0.30 on the node speaks the newest forms of the wire instead of those of
+	// 0.24.0. Default: "0.24.0".
+	Version string
+
+	MaxLoaded int // loaded models (OLLAMA_MAX_LOADED_MODELS). Default: 3.
 
 	// MaxQueue bounds the requests that wait for a load, besides the one whose turn it is (OLLAMA_MAX_QUEUE);
 	// further ones are answered 503. Requests for loaded models never count. Default: 512.
@@ -58,10 +61,11 @@ func (o Options) withDefaults() Options {
 
 // A Node is one simulated server. It is an http.Handler and safe for concurrent use.
 type Node struct {
-	opts  Options
-	entry http.Handler
-	life  context.Context // ends with Close
-	end   context.CancelFunc
+	opts   Options
+	newest bool // it speaks the newest forms
+	entry  http.Handler
+	life   context.Context // ends with Close
+	end    context.CancelFunc
 
 	running sync.WaitGroup // handlers and armed keep-alive timers; Close waits for them
 
@@ -84,12 +88,13 @@ func New(opts Options) *Node {
 		runners:  make(map[string]*runner),
 		perModel: make(map[string]*ModelStats),
 	}
+	n.newest = newestForms(n.opts.Version)
 	n.stats.Requests = make(map[string]int)
 	n.life, n.end = context.WithCancel(context.Background())
 	now := time.Now()
 	for _, m := range opts.Models {
 		if name, err := parseName(m.Name); err == nil {
-			n.models[name.key()] = &installed{Model: m.withDefaults(now), name: name}
+			n.models[name.key()] = install(m.withDefaults(now), name)
 		}
 	}
 	n.entry = n.routes()

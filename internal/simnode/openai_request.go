@@ -14,7 +14,7 @@ import (
 
 // fromOpenAI translates a chat to the native one. Note the defaults: temperature and top_p are 1, whatever the model's
 // own parameters say. Its errors are a client's mistakes.
-func fromOpenAI(req *openai.ChatCompletionRequest) (*api.ChatRequest, error) {
+func (n *Node) fromOpenAI(req *openai.ChatCompletionRequest) (*api.ChatRequest, error) {
 	if len(req.Messages) == 0 {
 		return nil, errors.New("[] is too short - 'messages'")
 	}
@@ -40,7 +40,14 @@ func fromOpenAI(req *openai.ChatCompletionRequest) (*api.ChatRequest, error) {
 			}
 		}
 	}
-	out.Think, err = openaiThink(req)
+	effort := ""
+	switch {
+	case req.Reasoning != nil && req.Reasoning.Effort != "":
+		effort = req.Reasoning.Effort
+	case req.ReasoningEffort != nil:
+		effort = *req.ReasoningEffort
+	}
+	out.Think, err = n.thinkOfEffort(effort, "'%s'")
 	return out, err
 }
 
@@ -73,23 +80,28 @@ func setOpenAIOptions(options map[string]any, req *openai.ChatCompletionRequest)
 	}
 }
 
-func openaiThink(req *openai.ChatCompletionRequest) (*api.ThinkValue, error) {
-	var effort string
-	switch {
-	case req.Reasoning != nil && req.Reasoning.Effort != "":
-		effort = req.Reasoning.Effort
-	case req.ReasoningEffort != nil:
-		effort = *req.ReasoningEffort
+// thinkOfEffort translates an effort. quoted is how the error spells one that is not known; the newest nodes have one
+// spelling for all routes, and steps beyond both ends of their own.
+func (n *Node) thinkOfEffort(effort, quoted string) (*api.ThinkValue, error) {
+	known := `"high", "medium", "low", "max", or "none"`
+	if n.newest {
+		known, quoted = `"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"`, "%q"
+		switch effort {
+		case "minimal":
+			effort = "low"
+		case "xhigh", "ultra":
+			effort = "max"
+		}
 	}
-	switch {
-	case effort == "":
+	switch effort {
+	case "":
 		return nil, nil
-	case effort == "none":
+	case "none":
 		return &api.ThinkValue{}, nil
-	case slices.Contains([]string{"high", "medium", "low", "max"}, effort):
+	case "high", "medium", "low", "max":
 		return &api.ThinkValue{On: true, Level: effort}, nil
 	}
-	return nil, fmt.Errorf(`invalid reasoning value: '%s' (must be "high", "medium", "low", "max", or "none")`, effort)
+	return nil, fmt.Errorf("invalid reasoning value: "+quoted+" (must be %s)", effort, known)
 }
 
 // appendOpenAIMessage translates one message; each part of a list becomes a message of its own.
@@ -185,8 +197,8 @@ func decodeImage(url string) (api.ImageData, error) {
 	if strings.HasPrefix(url, "http://") || strings.HasPrefix(url, "https://") {
 		return nil, errImageURL
 	}
-	for _, kind := range []string{"jpeg", "jpg", "png", "webp"} {
-		if encoded, ok := strings.CutPrefix(url, "data:image/"+kind+";base64,"); ok {
+	for _, kind := range []string{"", "image/jpeg", "image/jpg", "image/png", "image/webp"} {
+		if encoded, ok := strings.CutPrefix(url, "data:"+kind+";base64,"); ok {
 			image, err := base64.StdEncoding.DecodeString(encoded)
 			if err != nil {
 				return nil, errImageInput

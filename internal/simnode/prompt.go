@@ -140,15 +140,18 @@ func (p *prompter) fit(c conversation, limit int, truncate bool) (string, error)
 		c.messages = kept
 		return p.render(c)
 	}
+	fits := func(text string) bool { // a token is a byte or more, which spares most prompts the spelling
+		return len(text)+1 <= limit || len(vocab().encode(text))+1 <= limit
+	}
 	text, err := render(0)
-	if err != nil || !truncate || len(vocab().encode(text))+1 <= limit {
+	if err != nil || !truncate || fits(text) {
 		return text, err
 	}
 	var failed error
 	from := 1 + sort.Search(len(all)-2, func(i int) bool { // a real node tries one by one, which takes it minutes
 		text, err := render(i + 1)
 		failed = errors.Join(failed, err)
-		return err != nil || len(vocab().encode(text))+1 <= limit
+		return err != nil || fits(text)
 	})
 	if failed != nil {
 		return "", failed

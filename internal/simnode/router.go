@@ -49,17 +49,20 @@ func (n *Node) routes() http.Handler {
 		{"/api/experimental/web_search", "POST", post(webSearch)},
 		{"/api/experimental/web_fetch", "POST", post(notSimulated)},
 		{"/api/experimental/model-recommendations", "GET", get(notSimulated)},
-		{"/v1/chat/completions", "POST", post(n.openaiChat)},
-		{"/v1/completions", "POST", post(notSimulated)},
-		{"/v1/embeddings", "POST", post(notSimulated)},
-		{"/v1/responses", "POST", post(notSimulated)},
-		{"/v1/messages", "POST", post(notSimulated)},
+		{"/v1/chat/completions", "POST", post(unpacking(n.openaiChat))},
+		{"/v1/completions", "POST", post(unpacking(n.completions))},
+		{"/v1/embeddings", "POST", post(unpacking(n.openaiEmbeddings))},
+		{"/v1/responses", "POST", post(unpacking(n.responses))},
+		{"/v1/messages", "POST", post(unpacking(n.messages))},
 		{"/v1/models", "GET", get(n.openaiModels)},
 		{"/v1/models/*", "GET", get(n.openaiModel)},
-		{"/v1/images/generations", "POST", post(notSimulated)},
-		{"/v1/images/edits", "POST", post(notSimulated)},
-		{"/v1/audio/transcriptions", "POST", post(notSimulated)},
+		{"/v1/images/generations", "POST", post(unpacking(n.imageGenerations))},
+		{"/v1/images/edits", "POST", post(unpacking(n.imageEdits))},
+		{"/v1/audio/transcriptions", "POST", post(n.transcriptions)},
 	} {
+		if n.newest && strings.HasPrefix(r.path, "/v1/images/") {
+			continue
+		}
 		if prefix, ok := strings.CutSuffix(r.path, "*"); ok {
 			t.prefix[prefix] = &r
 		} else {

@@ -25,7 +25,8 @@ type runner struct {
 	keepAlive time.Duration
 	expiresAt time.Time // zero until it was idle for the first time
 	timer     *time.Timer
-	evict     bool // somebody needs its place
+	evict     bool        // somebody needs its place
+	counts    *ModelStats // nil until it is asked something
 	free      []*slot
 	waiting   []chan *slot // in order; buffered, so that a slot can be handed over under the mutex
 }
@@ -143,7 +144,7 @@ func (r *runner) unloadLocked() {
 func (r *runner) slot(ctx context.Context, tokens []int) (s *slot, cached int, err error) {
 	n := r.node
 	n.mu.Lock()
-	stats := n.modelStatsLocked(r.name.short())
+	stats := r.countsLocked()
 	if len(r.free) > 0 {
 		best := slices.MaxFunc(r.free, func(a, b *slot) int {
 			return commonPrefix(a.cache, tokens) - commonPrefix(b.cache, tokens)
@@ -179,6 +180,13 @@ func (r *runner) slot(ctx context.Context, tokens []int) (s *slot, cached int, e
 	return nil, 0, err
 }
 
+func (r *runner) countsLocked() *ModelStats {
+	if r.counts == nil {
+		r.counts = r.node.modelStatsLocked(r.name.short())
+	}
+	return r.counts
+}
+
 func (r *runner) takeLocked(stats *ModelStats, s *slot, tokens []int) (cached int) {
 	stats.Answers++
 	stats.Running++
@@ -194,7 +202,7 @@ func (r *runner) giveBack(s *slot, tokens []int) {
 	r.node.mu.Lock()
 	defer r.node.mu.Unlock()
 	s.cache = tokens
-	r.node.modelStatsLocked(r.name.short()).Running--
+	r.countsLocked().Running--
 	r.passOnLocked(s)
 }
 
@@ -215,7 +223,7 @@ const slotGain = 0.22
 func (r *runner) slowdown() float64 {
 	r.node.mu.Lock()
 	defer r.node.mu.Unlock()
-	k := float64(r.node.modelStatsLocked(r.name.short()).Running)
+	k := float64(r.countsLocked().Running)
 	return max(1, k/(1+slotGain*(k-1)))
 }
 

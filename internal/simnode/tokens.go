@@ -1,6 +1,7 @@
 package simnode
 
 import (
+	"slices"
 	"strings"
 	"sync"
 )
@@ -17,12 +18,12 @@ var markers = []string{"", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>",
 type vocabulary struct {
 	ids     map[string]int
 	texts   []string
-	longest int
+	lengths map[[2]byte][]int // of the tokens of two bytes and more that begin with these, the longest first
 }
 
 // vocab is the one vocabulary of all simulated models.
 var vocab = sync.OnceValue(func() *vocabulary {
-	v := &vocabulary{ids: make(map[string]int)}
+	v := &vocabulary{ids: make(map[string]int), lengths: make(map[[2]byte][]int)}
 	for i := range 256 {
 		v.add(string([]byte{byte(i)}))
 	}
@@ -48,22 +49,42 @@ func (v *vocabulary) add(text string) {
 	}
 	v.ids[text] = len(v.texts)
 	v.texts = append(v.texts, text)
-	v.longest = max(v.longest, len(text))
+	if len(text) < 2 {
+		return
+	}
+	begin := [2]byte{text[0], text[1]}
+	lengths := v.lengths[begin]
+	at, known := slices.BinarySearchFunc(lengths, len(text), func(a, b int) int { return b - a })
+	if !known {
+		v.lengths[begin] = slices.Insert(lengths, at, len(text))
+	}
 }
 
 // encode spells s in tokens, the longest first. It is the inverse of decode.
 func (v *vocabulary) encode(s string) []int {
 	out := make([]int, 0, len(s)/3+1)
 	for len(s) > 0 {
-		for n := min(v.longest, len(s)); n > 0; n-- {
-			if id, ok := v.ids[s[:n]]; ok {
-				out = append(out, id)
-				s = s[n:]
-				break
-			}
+		n := 1
+		if len(s) > 1 {
+			n = v.longest(s)
 		}
+		out = append(out, v.ids[s[:n]])
+		s = s[n:]
 	}
 	return out
+}
+
+// longest is the length of the longest token that s, of two bytes or more, begins with.
+func (v *vocabulary) longest(s string) int {
+	for _, n := range v.lengths[[2]byte{s[0], s[1]}] {
+		if n > len(s) {
+			continue
+		}
+		if _, ok := v.ids[s[:n]]; ok {
+			return n
+		}
+	}
+	return 1
 }
 
 // decode returns the text of the tokens, and false when one is not in the vocabulary.

@@ -1,5 +1,5 @@
-// Package openai has the request of /v1/chat/completions as a node decodes it. As in package api, the names of the
-// package, its types and its fields stand in error messages that clients see.
+// Package openai has the requests of the /v1 routes of that form as a node decodes them. As in package api, the names
+// of the package, its types and its fields stand in error messages that clients see.
 package openai
 
 import (
@@ -70,4 +70,48 @@ type JsonSchema struct { // the name is a real server's
 // Reasoning is the newer spelling of reasoning_effort.
 type Reasoning struct {
 	Effort string `json:"effort,omitempty"`
+}
+
+// A CompletionRequest is the body of POST /v1/completions. The prompt can only be a string.
+type CompletionRequest struct {
+	Model            string         `json:"model"`
+	Prompt           string         `json:"prompt"`
+	FrequencyPenalty float32        `json:"frequency_penalty"`
+	MaxTokens        *int           `json:"max_tokens"`
+	PresencePenalty  float32        `json:"presence_penalty"`
+	Seed             *int           `json:"seed"`
+	Stop             any            `json:"stop"`
+	Stream           bool           `json:"stream"`
+	StreamOptions    *StreamOptions `json:"stream_options"`
+	Temperature      *float32       `json:"temperature"`
+	TopP             float32        `json:"top_p"`
+	Suffix           string         `json:"suffix"`
+	Logprobs         *int           `json:"logprobs"`
+}
+
+// An EmbedRequest is the body of POST /v1/embeddings.
+type EmbedRequest struct {
+	Input          any    `json:"input"`
+	Model          string `json:"model"`
+	Dimensions     int    `json:"dimensions,omitempty"`
+	EncodingFormat string `json:"encoding_format,omitempty"` // "float" or "base64", in any case
+}
+
+// An ImageGenerationRequest is the body of POST /v1/images/generations.
+type ImageGenerationRequest struct {
+	Model          string `json:"model"`
+	Prompt         string `json:"prompt"`
+	N              int    `json:"n,omitempty"`
+	Size           string `json:"size,omitempty"`
+	ResponseFormat string `json:"response_format,omitempty"`
+	Seed           *int64 `json:"seed,omitempty"`
+}
+
+// An ImageEditRequest is the body of POST /v1/images/edits.
+type ImageEditRequest struct {
+	Model  string `json:"model"`
+	Prompt string `json:"prompt"`
+	Image  string `json:"image"`
+	Size   string `json:"size,omitempty"`
+	Seed   *int64 `json:"seed,omitempty"`
 }
