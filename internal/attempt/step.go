@@ -10,6 +10,7 @@ package attempt
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync"
 	"time"
 
@@ -71,15 +72,25 @@ type Step struct {
 	queue Scheduler
 	fleet Fleet
 	via   string
-	opts  Options
-	pumps *sync.WaitGroup
+	// header is of every judged request: nothing of the client's. It is never changed.
+	header http.Header
+	opts   Options
+	pumps  *sync.WaitGroup
 }
 
 // New makes the step. ctx is the engine's and ends all upstream calls; via is the engine's
 // own name in the Via header of requests to nodes, by which it knows a loop; pumps counts
 // the goroutines that read answers, each of which ends with its answer or with ctx.
 func New(ctx context.Context, queue Scheduler, f Fleet, pumps *sync.WaitGroup, via string, opts Options) *Step {
-	return &Step{ctx: ctx, queue: queue, fleet: f, via: via, opts: opts.withDefaults(), pumps: pumps}
+	return &Step{
+		ctx: ctx, queue: queue, fleet: f, via: via, opts: opts.withDefaults(), pumps: pumps,
+		header: http.Header{
+			"Content-Type":    {"application/json"},
+			"Accept-Encoding": {"identity"},
+			"User-Agent":      {"caddy-ollama"},
+			"Via":             {"1.1 " + via},
+		},
+	}
 }
 
 // Retries is how many tries beyond the first a call may cost.

@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -71,10 +72,15 @@ func (t *try) begin() (err error) {
 		return refusal(resp)
 	}
 	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	switch mediaType {
-	case wire.StreamType(t.call.Request.Route.Dialect):
+	switch {
+	case mediaType == "application/json":
+		return t.object(resp)
+	case mediaType != wire.StreamType(t.call.Request.Route.Dialect):
+	case t.call.Request.Task == wire.Answer:
 		return t.beginFrames()
-	case "application/json":
+	default:
+		// A command, answered as one piece. Its frames are not those of an answer: that of a
+		// rendering has no end.
 		return t.object(resp)
 	}
 	return fmt.Errorf("%w: content type %q", errProtocol, mediaType)
@@ -89,21 +95,24 @@ func (t *try) send() (*http.Response, error) {
 
 // post sends a judged request: a fresh one, with nothing of the client's headers.
 func (s *Step) post(ctx context.Context, node *fleet.Node, r *wire.Request) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, node.URL().JoinPath(r.Route.Path).String(), r.Body.Reader())
-	if err != nil {
-		return nil, err
+	req := &http.Request{
+		Method: http.MethodPost, URL: target(node.URL(), r.Route.Path), Host: node.URL().Host,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header:        s.header, // which transports do not change
+		Body:          io.NopCloser(r.Body.Reader()),
+		ContentLength: r.Body.Len(),
 	}
-	req.ContentLength = r.Body.Len()
-	// So that the transport can send it again over a fresh connection when the idle one it
-	// took had been closed before a byte was written.
-	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(r.Body.Reader()), nil }
-	req.Header = http.Header{
-		"Content-Type":    {"application/json"},
-		"Accept-Encoding": {"identity"},
-		"User-Agent":      {"caddy-ollama"},
-		"Via":             {"1.1 " + s.via},
+	return node.RoundTrip(req.WithContext(ctx))
+}
+
+// target is a path at a node, whose URL may have one of its own before it.
+func target(base *url.URL, path string) *url.URL {
+	if base.Path != "" {
+		return base.JoinPath(path)
 	}
-	return node.RoundTrip(req)
+	u := *base
+	u.Path = path
+	return &u
 }
 
 // refusal reads a node's answer other than 200.
@@ -117,7 +126,8 @@ func refusal(resp *http.Response) error {
 	}
 }
 
-// object records an answer that is one JSON object, read to its end.
+// object records an answer that is one JSON object, or the events that answer a command, read
+// to its end.
 func (t *try) object(resp *http.Response) error {
 	body, err := readObject(resp)
 	if err != nil {
@@ -138,7 +148,7 @@ func readObject(resp *http.Response) ([]byte, error) {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	case len(body) > objectLimit:
 		return nil, fmt.Errorf("%w: more than %d bytes", errProtocol, objectLimit)
-	case !wire.IsObject(body):
+	case resp.Header.Get("Content-Type") != "text/event-stream" && !wire.IsObject(body):
 		return nil, fmt.Errorf("%w: not a JSON object", errProtocol)
 	}
 	return body, nil
@@ -153,7 +163,23 @@ func (t *try) beginFrames() error {
 		return err
 	}
 	t.answered()
-	t.pumps.Go(t.pump) // ends with the answer, its last reader, or the engine
+	// What has come with the first frame needs no goroutine: often that is all but the end.
+	err := t.readyFrames()
+	t.pumps.Go(func() { t.pump(err) }) // ends with the answer, its last reader, or the engine
+	return nil
+}
+
+// readyFrames records what can be recorded without waiting, and ends the recording if the
+// final frame is among it.
+func (t *try) readyFrames() error {
+	for !t.judge.Complete() && t.frames.Ready() {
+		if err := t.next(); err != nil {
+			return err
+		}
+	}
+	if t.judge.Complete() {
+		t.complete()
+	}
 	return nil
 }
 
@@ -173,25 +199,34 @@ func (t *try) next() error {
 	if kind == wire.Fault {
 		return nodeError(t.judge.Message())
 	}
-	return t.recording.Append(frame, kind)
+	// What has arrived together is shown together; the end comes after the final frame.
+	return t.recording.Append(frame, kind, kind == wire.Final || t.frames.Ready())
 }
 
-// pump records the frames after the first and ends the recording.
-func (t *try) pump() {
+// pump records the frames that are still to come and ends the recording. err is what the
+// frames before ended with.
+func (t *try) pump(err error) {
 	defer t.close()
 	defer t.grant.Release()
-	for !t.judge.Complete() {
+	for err == nil && !t.judge.Complete() {
 		t.watch.Reset(t.opts.StallTimeout)
-		if err := t.next(); err != nil {
-			t.broke(err)
-			return
+		if err = t.next(); err == nil {
+			err = t.readyFrames()
 		}
 	}
+	if err != nil {
+		t.broke(err)
+		return
+	}
+	t.drain()
+}
+
+// complete ends the recording after its final frame. Another call may have the slot.
+func (t *try) complete() {
 	t.ended(OK) // before the end can be read: settle reads it then
 	t.release() // the connection outlives the recording
 	t.recording.Complete()
 	t.grant.Release()
-	t.drain()
 }
 
 // broke ends the recording before its end.

@@ -15,6 +15,19 @@ import (
 // already: a stream that keeps up is flushed frame by frame, a replay in bunches.
 const batchFrames = 32
 
+// announceEvents sets what a node sends with the answer to a request for events of these two
+// routes, be it an error.
+func (q *request) announceEvents() {
+	if q.route.Dialect != wire.Anthropic && q.route.Operation != wire.Responses {
+		return
+	}
+	h := q.w.Header()
+	h.Set("Cache-Control", "no-cache")
+	if q.r.ProtoMajor == 1 {
+		h.Set("Connection", "keep-alive")
+	}
+}
+
 // stream answers with the frames of the recording, as they arrive.
 func (q *request) stream(c *call.Call) error {
 	q.wantsStream = true
@@ -31,13 +44,11 @@ func (q *request) stream(c *call.Call) error {
 	q.w.WriteHeader(http.StatusOK)
 	control := http.NewResponseController(q.w)
 	frames := make([]recording.Frame, batchFrames)
+	var joined []byte
 	for {
 		n, err := reader.Read(q.ctx(), frames)
-		for _, f := range frames[:n] {
-			if f.Kind == wire.Usage && !c.Request.IncludeUsage {
-				continue // asked for by the gateway, not by the client
-			}
-			if _, err := q.w.Write(f.Data); err != nil {
+		if data := q.told(c, frames[:n], &joined); len(data) > 0 {
+			if _, err := q.w.Write(data); err != nil {
 				return nil // the client has left
 			}
 		}
@@ -51,13 +62,44 @@ func (q *request) stream(c *call.Call) error {
 		default:
 			// Said as a record and ended in order: a cut connection is taken for success by
 			// Ollama's own client (clients.md).
-			q.w.Write(wire.ErrorRecord(q.route.Dialect, brokenOff(err)))
+			q.w.Write(wire.ErrorRecord(q.route, brokenOff(err)))
 			return nil
 		}
 		if control.Flush() != nil {
 			return nil // the client has left
 		}
 	}
+}
+
+// told gives frames as the client asked for them: usage was asked for by the gateway. More
+// than one are joined in buffer, which costs less than to pass each through the writers of a
+// server.
+func (q *request) told(c *call.Call, frames []recording.Frame, buffer *[]byte) []byte {
+	var only []byte
+	said := 0
+	for _, f := range frames {
+		data := f.Data
+		if q.route.Dialect == wire.OpenAI && !c.Request.IncludeUsage {
+			if f.Kind == wire.Usage {
+				continue
+			}
+			if q.route.Operation == wire.Generate {
+				data = wire.WithoutUsage(data)
+			}
+		}
+		switch said++; said {
+		case 1:
+			only = data
+			continue
+		case 2:
+			*buffer = append((*buffer)[:0], only...)
+		}
+		*buffer = append(*buffer, data...)
+	}
+	if said > 1 {
+		return *buffer
+	}
+	return only
 }
 
 // single answers with one object, folded from the frames. An answer that broke off was not

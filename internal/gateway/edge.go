@@ -27,6 +27,9 @@ func (q *request) enter() bool {
 	switch {
 	case m.Redirect != "":
 		return q.redirect(m)
+	case m.Status == http.StatusNotFound && q.site.passes(q.r.URL.Path):
+		q.route, q.passes = passRoute(q.r.URL.Path), true
+		return true
 	case m.Status != http.StatusOK:
 		text := "404 page not found"
 		if m.Status == http.StatusMethodNotAllowed {

@@ -122,7 +122,7 @@ func (q *request) model() error {
 
 // show answers a model's details: from memory, unless a node has to work them out.
 func (q *request) show() error {
-	body, err := q.engine.readBody(q.w, q.r, q.limits)
+	body, err := q.engine.readBody(q.w, q.r, q.limits, wire.Expands(q.route))
 	defer body.release()
 	if err != nil {
 		return err

@@ -14,12 +14,11 @@ import (
 
 // Refusals of the gateway's own.
 var (
-	errClosing   = errors.New("closing")
-	errLoop      = errors.New("the request has come back to the gateway that sent it")
-	errStreams   = errors.New("too many requests on their way")
-	errNotReady  = errors.New("no inventory yet")
-	errNoneUp    = errors.New("no node is up")
-	errNotServed = errors.New("a route that the gateway does not serve yet")
+	errClosing  = errors.New("closing")
+	errLoop     = errors.New("the request has come back to the gateway that sent it")
+	errStreams  = errors.New("too many requests on their way")
+	errNotReady = errors.New("no inventory yet")
+	errNoneUp   = errors.New("no node is up")
 )
 
 // A refusal is what a client is told instead of an answer.
@@ -135,8 +134,6 @@ func meaning(err error) refusal {
 		return refusal{status: http.StatusServiceUnavailable, message: "no Ollama node that can answer this is reachable, please try again", retry: retrySoon}
 	case errors.Is(err, errNotReady):
 		return refusal{status: http.StatusServiceUnavailable, message: "the Ollama nodes have not answered yet, please try again", retry: retrySoon}
-	case errors.Is(err, errNotServed):
-		return refusal{status: http.StatusNotImplemented, message: "this gateway does not serve this route yet; ask the node itself, or use a chat route"}
 	case errors.Is(err, errLoop):
 		return refusal{status: http.StatusLoopDetected, message: "this request was sent by this gateway to itself: one of its nodes is its own address"}
 

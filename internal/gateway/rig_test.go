@@ -25,6 +25,7 @@ type rig struct {
 	engine   *Engine
 	settings *Settings
 	front    *simnode.Pipe // what a client connects to
+	nodes    []*simnode.Pipe
 	hold     *Attachment
 }
 
@@ -44,6 +45,7 @@ func newRig(t *testing.T, opts rigOptions, nodes ...http.Handler) *rig {
 	for i, n := range nodes {
 		pipe := simnode.NewPipe(n)
 		t.Cleanup(pipe.Close)
+		r.nodes = append(r.nodes, pipe)
 		config.Nodes = append(config.Nodes, fleet.NodeConfig{
 			Name: fmt.Sprintf("n%d", i), URL: &url.URL{Scheme: "http", Host: "localhost:11434"},
 			Slots: opts.slots, Transport: pipe, Key: fmt.Sprint(i),

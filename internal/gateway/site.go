@@ -2,10 +2,13 @@ package gateway
 
 import (
 	"fmt"
+	"net/http"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
 // A Site is what concerns who asks: one place where the gateway is mounted.
@@ -13,6 +16,7 @@ type Site struct {
 	class  call.Class
 	models []string // globs of normalised short names; none: all
 	manage bool
+	passed []string // paths
 }
 
 // SiteConfig is what an operator wishes of a site. The zero value works.
@@ -20,6 +24,7 @@ type SiteConfig struct {
 	Class  string   // interactive (default), background or batch
 	Models []string // globs of normalised short names. Default: all
 	Manage bool     // allows what changes a node: so far only to unload a model
+	Pass   []string // further paths, whose requests go unseen to one node. Default: none
 }
 
 // NewSite checks the wishes.
@@ -35,7 +40,40 @@ func NewSite(c SiteConfig) (*Site, error) {
 		}
 		s.models = append(s.models, strings.ToLower(glob))
 	}
+	for _, p := range c.Pass {
+		if err := passable(p); err != nil {
+			return nil, err
+		}
+		s.passed = append(s.passed, p)
+	}
 	return s, nil
+}
+
+// passable tells why requests for a path cannot be sent on unseen: it could never be asked
+// for, or what is asked there is judged.
+func passable(p string) error {
+	switch m := wire.Find(http.MethodPost, p); {
+	case !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "*?#"):
+		return fmt.Errorf("pass: %q is not a path; write it whole and without a query, as in /api/new-thing", p)
+	case m.Status == http.StatusTemporaryRedirect:
+		return fmt.Errorf("pass: requests for %q are redirected to %q, as at a node", p, m.Redirect)
+	case m.Status != http.StatusNotFound:
+		return fmt.Errorf("pass: %q is a route of the gateway itself", p)
+	}
+	return nil
+}
+
+// passes tells whether requests for a path go unseen to a node.
+func (s *Site) passes(path string) bool { return slices.Contains(s.passed, path) }
+
+// passRoute is the route of a path that is passed: what is known of it is how errors are
+// spelt there.
+func passRoute(path string) wire.Route {
+	dialect := wire.OpenAI
+	if strings.HasPrefix(path, "/api/") {
+		dialect = wire.Ollama
+	}
+	return wire.Route{Path: path, Dialect: dialect, Access: wire.Infer}
 }
 
 // allows tells whether the site serves a model, by its normalised short name. A glob without

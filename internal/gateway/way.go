@@ -28,6 +28,7 @@ type request struct {
 	r        *http.Request
 	route    wire.Route
 	param    string // what stands in the place of :name in the route
+	passes   bool   // a route of the site's own, sent on unseen
 	began    time.Time
 	// wantsStream is known once the request is parsed; a node words an error's content type
 	// by it.
@@ -50,6 +51,8 @@ func (s *Settings) Serve(w http.ResponseWriter, r *http.Request, entry Entry) {
 	switch {
 	case slices.Contains(r.Header.Values("Via"), "1.1 "+s.engine.via):
 		err = errLoop
+	case q.passes:
+		err = q.pass()
 	case q.route.Access == wire.Cloud, q.route.Access == wire.Manage:
 		err = q.forbidden()
 	case q.route.Access == wire.Read:
@@ -64,9 +67,6 @@ func (s *Settings) Serve(w http.ResponseWriter, r *http.Request, entry Entry) {
 
 // infer is the way of text and vectors.
 func (q *request) infer() error {
-	if !wire.Judged(q.route) {
-		return errNotServed
-	}
 	if !q.engine.streams.take(1, int64(q.limits.Streams)) {
 		return errStreams
 	}
@@ -89,13 +89,16 @@ func (q *request) infer() error {
 
 // admit reads and judges the request and finds out what it asks for.
 func (q *request) admit() (*call.Call, *body, error) {
-	body, err := q.engine.readBody(q.w, q.r, q.limits)
+	body, err := q.engine.readBody(q.w, q.r, q.limits, wire.Expands(q.route))
 	if err != nil {
 		return nil, body, err
 	}
 	parsed, err := wire.Parse(q.route, body.bytes)
 	if err != nil {
 		return nil, body, err
+	}
+	if parsed.Stream {
+		q.announceEvents()
 	}
 	model, err := q.resolve(parsed.Model)
 	if err != nil {

@@ -194,17 +194,6 @@ func TestServe_ManagementAndCloudAreClosed(t *testing.T) {
 	}
 }
 
-func TestServe_RoutesToComeSaySo(t *testing.T) {
-	r := newRig(t, rigOptions{}, goldenNode(t, 0.01))
-	for path, want := range map[string]string{
-		"/v1/completions": `{"error":{"message":`, "/v1/embeddings": `{"error":{"message":`, "/v1/messages": `{"type":"error"`,
-	} {
-		if code, answer, _ := r.ask(path, `{}`); code != 501 || !strings.HasPrefix(answer, want) {
-			t.Errorf("%s: %d %s, want 501 in the dialect", path, code, answer)
-		}
-	}
-}
-
 func TestSite_ModelsOfASiteAreAllThereIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, rigOptions{site: SiteConfig{Models: []string{"TINY*"}}}, goldenNode(t, 0.01))

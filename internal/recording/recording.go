@@ -122,9 +122,10 @@ func (r *recording) Follow() (*Reader, error) {
 	return f, nil
 }
 
-// Append adds a frame and wakes the readers. data is kept, not copied. It returns
+// Append adds a frame and wakes the readers. data is kept, not copied. more says that the
+// next frame, or the end, is there already: the readers are woken with that one. It returns
 // ErrAbandoned when nobody follows any more.
-func (w *Writer) Append(data []byte, kind wire.FrameKind) error {
+func (w *Writer) Append(data []byte, kind wire.FrameKind, more bool) error {
 	w.mu.Lock()
 	if w.left || w.ended {
 		w.mu.Unlock()
@@ -137,7 +138,9 @@ func (w *Writer) Append(data []byte, kind wire.FrameKind) error {
 		w.trimLocked()
 	}
 	w.mu.Unlock()
-	w.wake()
+	if !more {
+		w.wake()
+	}
 	return nil
 }
 

@@ -48,7 +48,7 @@ func TestReader_LateFollowerHearsFromTheBeginning(t *testing.T) {
 	first := follow(t, w)
 	defer first.Close()
 	for i := range 5 {
-		if err := w.Append(fmt.Append(nil, i), wire.Part); err != nil {
+		if err := w.Append(fmt.Append(nil, i), wire.Part, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -57,7 +57,7 @@ func TestReader_LateFollowerHearsFromTheBeginning(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer late.Close()
-	w.Append([]byte("."), wire.Final)
+	w.Append([]byte("."), wire.Final, false)
 	w.Complete()
 	for name, f := range map[string]*Reader{"first": first, "late": late} {
 		if got, err := readAll(t.Context(), f); got != "01234." || err != io.EOF {
@@ -74,7 +74,7 @@ func TestReader_WaitsForFramesAndKeepsArrivalTimes(t *testing.T) {
 		go func() { // ends with the recording
 			for range 3 {
 				time.Sleep(time.Second)
-				w.Append([]byte("x"), wire.Part)
+				w.Append([]byte("x"), wire.Part, false)
 			}
 			w.Complete()
 		}()
@@ -122,7 +122,7 @@ func TestClose_LastReaderCancelsUpstream(t *testing.T) {
 	if got := context.Cause(w.Context()); got != ErrAbandoned {
 		t.Errorf("cause = %v, want ErrAbandoned", got)
 	}
-	if err := w.Append([]byte("x"), wire.Part); err != ErrAbandoned {
+	if err := w.Append([]byte("x"), wire.Part, false); err != ErrAbandoned {
 		t.Errorf("Append = %v, want ErrAbandoned", err)
 	}
 	if _, err := b.Fork(); err != ErrAbandoned {
@@ -137,7 +137,7 @@ func TestEnd_TellsHowItEnded(t *testing.T) {
 		begun bool
 	}{
 		"never began":      {func(w *Writer) { w.Break(boom) }, false},
-		"broke off":        {func(w *Writer) { w.Append([]byte("x"), wire.Part); w.Break(boom) }, true},
+		"broke off":        {func(w *Writer) { w.Append([]byte("x"), wire.Part, false); w.Break(boom) }, true},
 		"first end stands": {func(w *Writer) { w.Break(boom); w.Complete() }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -183,7 +183,7 @@ func TestLimit_SlowReaderIsCutAlone(t *testing.T) {
 	var got strings.Builder
 	frames := make([]Frame, 1)
 	for i := range 30 {
-		w.Append([]byte{byte('a' + i%26)}, wire.Part)
+		w.Append([]byte{byte('a' + i%26)}, wire.Part, false)
 		n, err := quick.Read(t.Context(), frames)
 		if n != 1 || err != nil {
 			t.Fatalf("quick reader: %d, %v", n, err)
@@ -206,7 +206,7 @@ func TestLimit_NobodyJoinsPastIt(t *testing.T) {
 	w := New(t.Context(), 4)
 	f := follow(t, w)
 	defer f.Close()
-	w.Append([]byte("12345"), wire.Part)
+	w.Append([]byte("12345"), wire.Part, false)
 	if _, err := f.Fork(); err != ErrPastLimit {
 		t.Errorf("Fork = %v, want ErrPastLimit", err)
 	}
@@ -234,7 +234,7 @@ func TestRecording_EveryReaderHearsEverythingOnce(t *testing.T) {
 			switch rapid.IntRange(0, 3).Draw(t, "step") {
 			case 0, 1:
 				size := rapid.IntRange(1, 8).Draw(t, "size")
-				w.Append([]byte(strings.Repeat(string(rune(sent)), 1)+strings.Repeat(" ", size-1)), wire.Part)
+				w.Append([]byte(strings.Repeat(string(rune(sent)), 1)+strings.Repeat(" ", size-1)), wire.Part, false)
 				sent = (sent + 1) % 128
 				if w.kept > limit && len(w.frames) > 1 {
 					t.Fatalf("%d bytes kept over the limit of %d", w.kept, limit)
@@ -283,7 +283,7 @@ func BenchmarkAppend(b *testing.B) {
 			data := make([]byte, 120)
 			b.ReportAllocs()
 			for b.Loop() {
-				w.Append(data, wire.Part)
+				w.Append(data, wire.Part, false)
 			}
 			w.Complete()
 			wg.Wait()

@@ -80,15 +80,16 @@ func (q *Queue) settle(g *Grant, change func(*book)) {
 	deliver(ready)
 }
 
-// placeLocked gives w a slot if a node has one for it: (nil, nil) if it must wait,
+// placeLocked gives a call a slot if a node has one for it: (nil, nil) if it must wait,
 // ErrNoNode if no node could ever serve it as things stand. held are nodes that an earlier
-// call waits to become idle, because it needs the same model with other options there.
-func (q *Queue) placeLocked(snap *fleet.Snapshot, w *waiter, held map[*fleet.Node]*waiter) (*Grant, error) {
-	m := snap.Models[w.ask.Model]
+// call waits to become idle, because it needs the same model with other options there; nil
+// if nobody waits.
+func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, held map[*fleet.Node]*Ask) (*Grant, error) {
+	m := snap.Models[ask.Model]
 	if m == nil {
 		return nil, ErrNoNode
 	}
-	key := runnerKey{model: m.Key, options: w.ask.Effective}
+	key := runnerKey{model: m.Key, options: ask.Effective}
 	var (
 		room     [16]Candidate // on the stack for the usual fleet
 		free     = room[:0]
@@ -98,46 +99,46 @@ func (q *Queue) placeLocked(snap *fleet.Snapshot, w *waiter, held map[*fleet.Nod
 	)
 	for i := range snap.Nodes {
 		v := &snap.Nodes[i]
-		if !slices.Contains(m.Nodes, v.Node) || slices.Contains(w.ask.Exclude, v.Node.Name()) {
+		if !slices.Contains(m.Nodes, v.Node) || slices.Contains(ask.Exclude, v.Node.Name()) {
 			continue
 		}
 		possible = true
-		c, busy := q.candidateLocked(v, m, key, &w.ask)
+		c, isFree, busy := q.candidateLocked(v, m, key, ask)
 		if busy > 0 {
 			if held[v.Node] == nil && (wait == nil || busy < waitFor) {
 				wait, waitFor = v.Node, busy
 			}
 			continue
 		}
-		if c == nil {
+		if !isFree {
 			continue
 		}
-		if h := held[v.Node]; h != nil && h.ask.Model == w.ask.Model {
+		if h := held[v.Node]; h != nil && h.Model == ask.Model {
 			continue
 		}
-		free = append(free, *c)
+		free = append(free, c)
 	}
 	if !possible {
 		return nil, ErrNoNode
 	}
 	if len(free) == 0 {
-		if wait != nil {
-			held[wait] = w
+		if wait != nil && held != nil {
+			held[wait] = ask
 		}
 		return nil, nil
 	}
 	return q.grantLocked(free[q.choose(free)], key), nil
 }
 
-// candidateLocked judges one node that has the model. nil: no slot is free. busy counts the
+// candidateLocked judges one node that has the model: whether a slot is free. busy counts the
 // answers that must end before the model can be loaded there with other options: a node
 // would let such a request wait for them and block all loads behind it (ollama-api 9).
-func (q *Queue) candidateLocked(v *fleet.NodeView, m *fleet.Model, key runnerKey, ask *Ask) (c *Candidate, busy int) {
+func (q *Queue) candidateLocked(v *fleet.NodeView, m *fleet.Model, key runnerKey, ask *Ask) (c Candidate, isFree bool, busy int) {
 	slots := v.Node.Slots()
 	if ask.Embedding {
 		slots = 1
 	}
-	c = &Candidate{Node: v.Node, Residency: Cold, Slots: slots}
+	c = Candidate{Node: v.Node, Residency: Cold, Slots: slots}
 	if r, ok := v.Runner(m); ok {
 		c.Residency = Reload
 		if r.Matches(ask.Requested, ask.Effective) {
@@ -146,18 +147,18 @@ func (q *Queue) candidateLocked(v *fleet.NodeView, m *fleet.Model, key runnerKey
 	}
 	b := q.books[v.Node]
 	if b == nil {
-		return c, 0
+		return c, true, 0
 	}
 	c.InFlight = b.inFlight
 	own := b.runners[key]
 	if own != nil && own.inFlight >= slots {
-		return nil, 0
+		return c, false, 0
 	}
 	if b.loading != nil && b.loading != own && (c.Residency != Resident || b.loading.key.model == key.model) {
-		return nil, 0 // it loads something else, or just this model otherwise
+		return c, false, 0 // it loads something else, or just this model otherwise
 	}
 	if c.Residency == Resident {
-		return c, 0
+		return c, true, 0
 	}
 	for k, u := range b.runners {
 		if k.model == key.model && u != own {
@@ -165,9 +166,9 @@ func (q *Queue) candidateLocked(v *fleet.NodeView, m *fleet.Model, key runnerKey
 		}
 	}
 	if busy > 0 {
-		return nil, busy
+		return c, false, busy
 	}
-	return c, 0
+	return c, true, 0
 }
 
 func (q *Queue) grantLocked(c Candidate, key runnerKey) *Grant {

@@ -132,9 +132,17 @@ func (q *Queue) Stop() {
 // Acquire waits for a slot. ctx ends the wait, with its cause, and frees the place at once.
 // The caller must Release the grant.
 func (q *Queue) Acquire(ctx context.Context, ask Ask) (*Grant, error) {
+	if g, err := q.acquireNow(&ask); g != nil || err != nil {
+		return g, err
+	}
 	w, maxWait, err := q.enter(ask)
 	if err != nil {
 		return nil, err
+	}
+	select {
+	case g := <-w.result: // granted at once: no need to measure a wait
+		return g.grant, g.err
+	default:
 	}
 	var tooLong <-chan time.Time
 	if maxWait > 0 {
@@ -150,6 +158,17 @@ func (q *Queue) Acquire(ctx context.Context, ask Ask) (*Grant, error) {
 	case <-tooLong:
 		return nil, q.leave(w, ErrWaitTooLong)
 	}
+}
+
+// acquireNow is the short way of a call that meets an empty queue: nobody is before it, so
+// that it needs no place in a line. Without a grant or an error it has to take the long way.
+func (q *Queue) acquireNow(ask *Ask) (*Grant, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.stopping || q.lengthLocked() > 0 {
+		return nil, nil
+	}
+	return q.placeLocked(q.fleet.Snapshot(), ask, nil)
 }
 
 // enter puts a call into its line and grants what can be granted, this call perhaps first.
@@ -215,8 +234,11 @@ func (q *Queue) fleetChanged() {
 // came first among the heads of the lines. Who waits behind the head of a line wants the
 // same as the head, so it cannot be served if the head cannot.
 func (q *Queue) dispatchLocked(snap *fleet.Snapshot) []delivery {
+	if q.lengthLocked() == 0 {
+		return nil
+	}
 	var ready []delivery
-	held := map[*fleet.Node]*waiter{}
+	held := map[*fleet.Node]*Ask{}
 	for class := range call.Classes {
 		if q.waiting[class] == 0 {
 			continue
@@ -225,7 +247,7 @@ func (q *Queue) dispatchLocked(snap *fleet.Snapshot) []delivery {
 		for len(heads) > 0 {
 			w := heads[0]
 			l := q.lines[keyOf(&w.ask)]
-			g, err := q.placeLocked(snap, w, held)
+			g, err := q.placeLocked(snap, &w.ask, held)
 			if g == nil && err == nil { // it waits, and with it its line
 				heads = heads[1:]
 				continue

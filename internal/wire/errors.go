@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -21,12 +20,13 @@ type (
 		Error string `json:"error"`
 	}
 	openAIError struct {
-		Error struct {
-			Message string  `json:"message"`
-			Type    string  `json:"type"`
-			Param   *string `json:"param"`
-			Code    *string `json:"code"`
-		} `json:"error"`
+		Error openAIErrorObject `json:"error"`
+	}
+	openAIErrorObject struct {
+		Message string  `json:"message"`
+		Type    string  `json:"type"`
+		Param   *string `json:"param"`
+		Code    *string `json:"code"`
 	}
 	anthropicError struct {
 		Type  string `json:"type"`
@@ -36,7 +36,25 @@ type (
 		} `json:"error"`
 		RequestID string `json:"request_id,omitempty"`
 	}
+	failedResponse struct {
+		Error    openAIErrorObject `json:"error"`
+		Response struct {
+			Error struct {
+				Code    string `json:"code"`
+				Message string `json:"message"`
+			} `json:"error"`
+			Object string   `json:"object"`
+			Output []string `json:"output"`
+			Status string   `json:"status"`
+		} `json:"response"`
+		SequenceNumber int    `json:"sequence_number"`
+		Type           string `json:"type"`
+	}
 )
+
+func newOpenAIError(status int, message string) openAIError {
+	return openAIError{openAIErrorObject{Message: message, Type: openAIType(status)}}
+}
 
 // ErrorBody is the body of an error answer, and its content type, as the dialect spells it.
 //
@@ -47,9 +65,7 @@ type (
 func ErrorBody(d Dialect, status int, message string, early bool) (contentType string, body []byte) {
 	switch d {
 	case OpenAI:
-		var e openAIError
-		e.Error.Message, e.Error.Type = message, openAIType(status)
-		body = marshal(e)
+		body = marshal(newOpenAIError(status, message))
 	case Anthropic:
 		e := anthropicError{Type: "error", RequestID: requestID()}
 		e.Error.Message, e.Error.Type = message, anthropicType(status)
@@ -63,21 +79,39 @@ func ErrorBody(d Dialect, status int, message string, early bool) (contentType s
 	return typeJSON, append(body, '\n')
 }
 
-// ErrorRecord is the frame that ends a stream which failed after its first frame. Nothing
-// follows it, no [DONE] either: clients take that for success.
-func ErrorRecord(d Dialect, message string) []byte {
-	switch d {
-	case OpenAI:
-		var e openAIError
-		e.Error.Message, e.Error.Type = message, openAIType(500)
-		return bytes.Join([][]byte{[]byte("data: "), marshal(e), []byte("\n\n")}, nil)
-	case Anthropic:
+// ErrorRecord is the frame that ends a stream of that route which failed after its first
+// frame. Nothing follows it, no [DONE] either: clients take that for success.
+//
+// For /v1/responses it is response.failed with an error beside the response: OpenAI's own
+// libraries report only an error at the top, others read that of the response. Its number in
+// the sequence is 0, since some clients want one.
+func ErrorRecord(route Route, message string) []byte {
+	switch {
+	case route.Dialect == OpenAI && route.Operation == Responses:
+		e := failedResponse{Type: "response.failed"}
+		e.Error = newOpenAIError(500, message).Error
+		e.Response.Object, e.Response.Status = "response", "failed"
+		e.Response.Output = []string{}
+		e.Response.Error.Code, e.Response.Error.Message = "server_error", message
+		return event("response.failed", e)
+	case route.Dialect == OpenAI:
+		return event("", newOpenAIError(500, message))
+	case route.Dialect == Anthropic:
 		e := anthropicError{Type: "error"}
 		e.Error.Message, e.Error.Type = message, anthropicType(500)
-		return bytes.Join([][]byte{[]byte("event: error\ndata: "), marshal(e), []byte("\n\n")}, nil)
+		return event("error", e)
 	default:
 		return append(marshal(ollamaError{message}), '\n')
 	}
+}
+
+// event is an SSE event, named or not.
+func event(name string, data any) []byte {
+	var b []byte
+	if name != "" {
+		b = append(append(append(b, "event: "...), name...), '\n')
+	}
+	return append(append(append(b, "data: "...), marshal(data)...), "\n\n"...)
 }
 
 // ErrorMessage reads the message out of an error body of a node, in whichever dialect it is:

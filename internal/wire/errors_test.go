@@ -100,23 +100,30 @@ func TestErrorBody_EachRequestHasItsID(t *testing.T) {
 }
 
 func TestErrorRecord_IsAFrameAndAFault(t *testing.T) {
-	want := map[Dialect]string{
-		Ollama:    `{"error":"the \u003cnode\u003e is gone"}` + "\n",
-		OpenAI:    `data: {"error":{"message":"the \u003cnode\u003e is gone","type":"api_error","param":null,"code":null}}` + "\n\n",
-		Anthropic: "event: error\n" + `data: {"type":"error","error":{"type":"api_error","message":"the \u003cnode\u003e is gone"}}` + "\n\n",
+	tests := []struct{ path, want string }{
+		{"/api/chat", `{"error":"the \u003cnode\u003e is gone"}` + "\n"},
+		{"/v1/chat/completions", `data: {"error":{"message":"the \u003cnode\u003e is gone","type":"api_error","param":null,"code":null}}` + "\n\n"},
+		{"/v1/completions", `data: {"error":{"message":"the \u003cnode\u003e is gone","type":"api_error","param":null,"code":null}}` + "\n\n"},
+		{"/v1/messages", "event: error\n" + `data: {"type":"error","error":{"type":"api_error","message":"the \u003cnode\u003e is gone"}}` + "\n\n"},
+		// OpenAI's own libraries throw what stands under error at the top, Vercel's and other
+		// clients read response.error.
+		{"/v1/responses", "event: response.failed\n" + `data: {"error":{"message":"the \u003cnode\u003e is gone","type":"api_error","param":null,"code":null},` +
+			`"response":{"error":{"code":"server_error","message":"the \u003cnode\u003e is gone"},"object":"response","output":[],"status":"failed"},` +
+			`"sequence_number":0,"type":"response.failed"}` + "\n\n"},
 	}
-	for d, want := range want {
-		got := ErrorRecord(d, "the <node> is gone")
-		if string(got) != want {
-			t.Errorf("ErrorRecord(%v)\ngot  %q\nwant %q", d, got, want)
+	for _, tt := range tests {
+		route := *Find("POST", tt.path).Route
+		got := ErrorRecord(route, "the <node> is gone")
+		if string(got) != tt.want {
+			t.Errorf("ErrorRecord(%s)\ngot  %q\nwant %q", tt.path, got, tt.want)
 		}
-		frame, err := NewSplitter(bytes.NewReader(got), d).Next()
+		frame, err := NewSplitter(bytes.NewReader(got), route.Dialect).Next()
 		if err != nil || !bytes.Equal(frame, got) {
-			t.Errorf("%v: the record splits to %q, %v", d, frame, err)
+			t.Errorf("%s: the record splits to %q, %v", tt.path, frame, err)
 		}
-		j := NewJudge(d, Chat)
+		j := NewJudge(route.Dialect, route.Operation)
 		if kind, err := j.Frame(got); kind != Fault || err != nil || j.Message() != "the <node> is gone" {
-			t.Errorf("%v: the record is judged %v, %v with message %q", d, kind, err, j.Message())
+			t.Errorf("%s: the record is judged %v, %v with message %q", tt.path, kind, err, j.Message())
 		}
 	}
 }

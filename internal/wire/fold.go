@@ -5,26 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 )
 
 // ErrNoFold says that the frames of an operation are not folded here: those of a stream that
-// is no text of the native or OpenAI's dialect.
+// is no text.
 var ErrNoFold = errors.New("frames of this operation are not folded")
 
-// ErrIncomplete says that frames are not a whole answer: the last one is missing, or the node
-// reported a fault among them.
-var ErrIncomplete = errors.New("the answer is not complete")
-
 // Fold makes the single answer of a dialect from all frames of its stream: of /api/generate,
-// /api/chat, /v1/chat/completions and /v1/completions. It is, byte for byte, what a node sends
-// that was asked for no stream: same order of keys, same escapes, same digits.
+// /api/chat, /v1/chat/completions, /v1/completions, /v1/responses and /v1/messages. It is,
+// byte for byte, what a node sends that was asked for no stream: same order of keys, same
+// escapes, same digits.
 //
 // Texts and lists are joined; everything else is the last frame's, unknown fields included.
-// Usage is that of the usage frame, and absent without one. The frames must not change while
-// Fold runs.
+// OpenAI's usage is that of the usage frame, and absent without one. The frames must not
+// change while Fold runs.
 //
-// The error is ErrNoFold, or wraps ErrIncomplete or ErrFrame.
+// The frames are those of a complete answer, each of which a Judge has passed, so nothing is
+// judged again. The error is ErrNoFold, or wraps ErrFrame.
 func Fold(d Dialect, op Operation, frames iter.Seq[[]byte]) (contentType string, body []byte, err error) {
 	var f folder
 	switch {
@@ -36,33 +33,29 @@ func Fold(d Dialect, op Operation, frames iter.Seq[[]byte]) (contentType string,
 		contentType, f = typeJSON, &chunkFolder{chat: true}
 	case d == OpenAI && op == Generate:
 		contentType, f = typeJSON, new(chunkFolder)
+	case d == OpenAI && op == Responses:
+		contentType, f = typeJSON, new(responseFolder)
+	case d == Anthropic && op == Chat:
+		contentType, f = typeJSON, new(messagesFolder)
 	default:
 		return "", nil, ErrNoFold
 	}
 
-	judge := NewJudge(d, op)
 	for frame := range frames {
-		kind, err := judge.Frame(frame)
-		if err != nil {
-			return "", nil, err
-		}
-		if kind == Fault {
-			return "", nil, fmt.Errorf("%w: %s", ErrIncomplete, judge.Message())
-		}
 		if err := f.add(frame); err != nil {
 			return "", nil, fmt.Errorf("%w: %w", ErrFrame, err)
 		}
 	}
-	if !judge.Complete() {
-		return "", nil, ErrIncomplete
+	if body, err = f.body(); err != nil {
+		return "", nil, fmt.Errorf("%w: %w", ErrFrame, err)
 	}
-	return contentType, f.body(), nil
+	return contentType, body, nil
 }
 
 // A folder gathers the frames of one answer, each of which a Judge has passed.
 type folder interface {
 	add(frame []byte) error
-	body() []byte
+	body() ([]byte, error)
 }
 
 // Where the keys of an answer stand in 0.24.0. Between them and behind them there may be
@@ -144,7 +137,7 @@ func (f *recordFolder) readMessage() {
 	}
 }
 
-func (f *recordFolder) body() []byte {
+func (f *recordFolder) body() ([]byte, error) {
 	answer := f.last
 	if f.chat {
 		m := f.message.set(messageKeys, `"content"`, f.said.value())
@@ -158,64 +151,7 @@ func (f *recordFolder) body() []byte {
 		answer = answer.set(f.keys, `"tool_calls"`, f.toolCalls.valueIfAny())
 	}
 	answer = answer.set(f.keys, `"logprobs"`, f.logprobs.valueIfAny())
-	return answer.appendTo(nil)
-}
-
-// A fieldList is the fields of a JSON object in their order, names and values as they are spelt.
-type fieldList []rawField
-
-type rawField struct{ name, value []byte }
-
-// set gives a field its value, nil leaves it alone. A new field stands behind those that come
-// before it in keys.
-func (l fieldList) set(keys []string, name string, value []byte) fieldList {
-	if value == nil {
-		return l
-	}
-	at, rank := 0, rankOf(keys, name)
-	for i, m := range l {
-		if string(m.name) == name {
-			l[i].value = value
-			return l
-		}
-		if rankOf(keys, string(m.name)) < rank {
-			at = i + 1
-		}
-	}
-	l = append(l, rawField{})
-	copy(l[at+1:], l[at:])
-	l[at] = rawField{[]byte(name), value}
-	return l
-}
-
-// ordered gives the fields in the order of keys, others behind them.
-func (l fieldList) ordered(keys []string) fieldList {
-	slices.SortStableFunc(l, func(a, b rawField) int {
-		return rankOf(keys, string(a.name)) - rankOf(keys, string(b.name))
-	})
-	return l
-}
-
-// rankOf is the place of a name in keys, past all of them if it is not there.
-func rankOf(keys []string, name string) int {
-	for i, key := range keys {
-		if key == name {
-			return i
-		}
-	}
-	return len(keys)
-}
-
-// appendTo writes the object.
-func (l fieldList) appendTo(b []byte) []byte {
-	b = append(b, '{')
-	for i, m := range l {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(append(append(b, m.name...), ':'), m.value...)
-	}
-	return append(b, '}')
+	return answer.appendTo(nil), nil
 }
 
 // A joinedText is a string out of pieces. They stay escaped: what a node writes for the whole
@@ -260,15 +196,26 @@ func (l *joinedList) read(r *frameReader) []byte {
 		return r.value('n')
 	}
 	v := r.value('[')
-	if len(v) > len("[]") {
-		if elements := bytes.TrimSpace(v[1 : len(v)-1]); len(elements) > 0 {
-			if len(l.pieces) > 0 {
-				l.pieces = append(l.pieces, ',')
-			}
-			l.pieces = append(l.pieces, elements...)
-		}
-	}
+	l.add(v)
 	return v
+}
+
+// add joins a list as it is spelt.
+func (l *joinedList) add(v []byte) {
+	if len(v) > len("[]") {
+		l.addElements(bytes.TrimSpace(v[1 : len(v)-1]))
+	}
+}
+
+// addElements joins elements as they stand between brackets.
+func (l *joinedList) addElements(elements []byte) {
+	if len(elements) == 0 {
+		return
+	}
+	if len(l.pieces) > 0 {
+		l.pieces = append(l.pieces, ',')
+	}
+	l.pieces = append(l.pieces, elements...)
 }
 
 // valueIfAny is nil if the list is empty: such a field is left out.

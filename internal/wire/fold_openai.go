@@ -134,7 +134,7 @@ func (f *chunkFolder) readLogprobs() {
 	}
 }
 
-func (f *chunkFolder) body() []byte {
+func (f *chunkFolder) body() ([]byte, error) {
 	choice := f.choice
 	object := []byte(`"text_completion"`)
 	if f.chat {
@@ -153,7 +153,7 @@ func (f *chunkFolder) body() []byte {
 
 	last := f.last.set(answerKeys, `"object"`, object)
 	last = last.set(answerKeys, `"choices"`, append(choice.appendTo([]byte{'['}), ']'))
-	return append(last.ordered(answerKeys).appendTo(nil), '\n')
+	return append(last.ordered(answerKeys).appendTo(nil), '\n'), nil
 }
 
 // wholeMessage is the message of the answer, its fields in the order of 0.24.0.

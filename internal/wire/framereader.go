@@ -50,6 +50,15 @@ func (r *frameReader) close() error {
 	return r.err
 }
 
+// fields appends the fields of the object that src is to l.
+func (r *frameReader) fields(src []byte, l fieldList) (fieldList, error) {
+	r.open(src)
+	for name := r.field(); name != nil; name = r.field() {
+		l = append(l, rawField{name, r.value(anyKind)})
+	}
+	return l, r.close()
+}
+
 // enter steps into an object or an array.
 func (r *frameReader) enter(kind jsontext.Kind) {
 	if r.wants(kind) {

@@ -36,6 +36,8 @@ type Splitter struct {
 	err  error  // what the reader ended with
 	from int
 	scan int
+	end  int    // of the frame at from, where Ready has found it
+	slab []byte // what frames are copied to: one allocation for all that came at once
 }
 
 // NewSplitter splits what it reads from r, which speaks d. It reads no further than it must.
@@ -54,8 +56,12 @@ func NewSplitter(r io.Reader, d Dialect) *Splitter {
 // error is ErrFrameTooLong; other errors are the reader's. Errors repeat.
 func (s *Splitter) Next() ([]byte, error) {
 	for {
-		s.skipBlank()
-		if end := s.frameEnd(); end > 0 {
+		end := s.end
+		if s.end = 0; end == 0 {
+			s.skipBlank()
+			end = s.frameEnd()
+		}
+		if end > 0 {
 			frame := s.buf[s.from:end]
 			if len(frame) > FrameLimit {
 				return nil, s.fail(ErrFrameTooLong)
@@ -64,7 +70,7 @@ func (s *Splitter) Next() ([]byte, error) {
 			if !s.carriesData(frame) {
 				continue
 			}
-			return append(make([]byte, 0, len(frame)), frame...), nil
+			return s.own(frame), nil
 		}
 		if s.err != nil {
 			return s.last()
@@ -74,6 +80,35 @@ func (s *Splitter) Next() ([]byte, error) {
 		}
 		s.fill()
 	}
+}
+
+// Ready tells whether Next has a whole frame without reading.
+func (s *Splitter) Ready() bool {
+	if s.end > 0 {
+		return true
+	}
+	for {
+		s.skipBlank()
+		end := s.frameEnd()
+		if end == 0 {
+			return false
+		}
+		if s.carriesData(s.buf[s.from:end]) {
+			s.end = end
+			return true
+		}
+		s.from, s.scan = end, end
+	}
+}
+
+// own copies a frame.
+func (s *Splitter) own(frame []byte) []byte {
+	if cap(s.slab)-len(s.slab) < len(frame) {
+		s.slab = make([]byte, 0, len(frame)+len(s.buf)-s.from)
+	}
+	at := len(s.slab)
+	s.slab = append(s.slab, frame...)
+	return s.slab[at:len(s.slab):len(s.slab)]
 }
 
 // skipBlank moves past the empty lines between frames that are wholly there.
@@ -185,31 +220,13 @@ func WithoutUsage(frame []byte) []byte {
 	if !bytes.Contains(frame, []byte(`"usage"`)) {
 		return frame
 	}
-	data, err := eventData(frame)
-	if err != nil {
+	if from, ok := dataOf(frame); ok && from == 0 {
+		return frame // no event
+	}
+	var r respeller
+	cut, err := r.respell(frame, usageSpot)
+	if err != nil || len(r.edits) == 0 {
 		return frame
-	}
-	var r frameReader
-	from, to := 0, 0
-	r.open(data)
-	for before, name := r.offset(), r.field(); name != nil; before, name = r.offset(), r.field() {
-		r.skip(anyKind)
-		if string(name) == `"usage"` {
-			from, to = before, r.offset() // with the comma before it
-		}
-	}
-	if r.close() != nil || to == 0 {
-		return frame
-	}
-	rest := data[to:]
-	if from == 1 { // the first field has its comma behind it
-		rest = bytes.TrimPrefix(rest, []byte(","))
-	}
-	cut := bytes.Join([][]byte{[]byte("data: "), data[:from], rest, []byte("\n\n")}, nil)
-	for i := range len(cut) - 2 {
-		if cut[i] == '\n' { // between two lines of data, white space to JSON
-			cut[i] = ' '
-		}
 	}
 	return cut
 }

@@ -347,3 +347,48 @@ func BenchmarkSplitter(b *testing.B) {
 		})
 	}
 }
+
+func TestSplitter_ReadyIsNoReading(t *testing.T) {
+	for name, c := range map[string]struct {
+		dialect Dialect
+		text    string
+		want    int // frames that are ready once the first has been read
+	}{
+		"lines":                {Ollama, "{}\n{}\n{}\n{", 2},
+		"a line and blanks":    {Ollama, "{}\n\n \n", 0},
+		"events":               {OpenAI, "data: 1\n\ndata: 2\n\ndata: 3\n", 1},
+		"events and heartbeat": {OpenAI, "data: 1\n\n: beat\n\n: beat\n\ndata: 2\n\n", 1},
+		"nothing but beats":    {OpenAI, "data: 1\n\n: beat\n\n", 0},
+		"carriage returns":     {OpenAI, "data: 1\r\n\r\n: beat\r\n\r\nevent: x\r\ndata: 2\r\n\r\ndata:", 1},
+	} {
+		reads := 0
+		s := NewSplitter(readerFunc(func(p []byte) (int, error) {
+			if reads++; reads > 1 {
+				return 0, io.EOF
+			}
+			return copy(p, c.text), nil
+		}), c.dialect)
+		if s.Ready() {
+			t.Errorf("%s: ready before anything was read", name)
+		}
+		if _, err := s.Next(); err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for ; s.Ready(); got++ {
+			if !s.Ready() {
+				t.Errorf("%s: not ready when asked again", name)
+			}
+			if _, err := s.Next(); err != nil {
+				t.Errorf("%s: %v where a frame was ready", name, err)
+			}
+		}
+		if got != c.want || reads != 1 {
+			t.Errorf("%s: %d frames ready, %d reads, want %d and 1", name, got, reads, c.want)
+		}
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -83,8 +84,8 @@ func (j *Judge) Frame(frame []byte) (FrameKind, error) {
 }
 
 // Complete tells whether the whole answer has been read: a native done:true, OpenAI's [DONE]
-// after a finish_reason, Anthropic's message_stop, a pull's success. Without it a stream that
-// ends in order has failed.
+// after a finish_reason, response.completed or response.incomplete, Anthropic's message_stop,
+// a pull's success. Without it a stream that ends in order has failed.
 func (j *Judge) Complete() bool { return j.ended }
 
 // Message is the node's own text of a Fault; it may name paths of the node.
@@ -277,7 +278,7 @@ func (j *Judge) messagesEvent(frame []byte) (FrameKind, error) {
 			case `"message_stop"`:
 				kind = Final
 			case `"error"`:
-				fault = true
+				fault, j.message = true, cmp.Or(j.message, hiddenFault)
 			default:
 				kind = Part
 			}
@@ -308,7 +309,7 @@ func (j *Judge) messagesEvent(frame []byte) (FrameKind, error) {
 	return kind, nil
 }
 
-// responsesEvent reads an event of /v1/responses.
+// responsesEvent reads an event of /v1/responses. A cut answer ends, too: response.incomplete.
 func (j *Judge) responsesEvent(frame []byte) (FrameKind, error) {
 	data, err := eventData(frame)
 	if err != nil {
@@ -331,33 +332,48 @@ func (j *Judge) responsesEvent(frame []byte) (FrameKind, error) {
 				kind = Part
 			}
 		case `"response"`:
-			r.enter('{')
-			for name := r.field(); name != nil; name = r.field() {
-				switch string(name) {
-				case `"usage"`:
-					j.usage()
-				case `"status"`:
-					j.totals.DoneReason = textOf(r.value('"'))
-				case `"error"`:
-					j.fault() // the type of the event tells whether it is one
-				default:
-					r.skip(anyKind)
-				}
+			j.response()
+		case `"error"`:
+			fault = j.fault() || fault
+		case `"message"`: // of an error, unless it is in an object
+			if text := r.value(anyKind); isText(text) {
+				j.message = textOf(text)
 			}
-		case `"message"`:
-			j.message = textOf(r.value('"'))
 		default:
 			r.skip(anyKind)
 		}
 	}
-	if err := r.close(); err != nil || fault {
+	if err := r.close(); err != nil {
 		return Fault, err
 	}
+	if fault {
+		j.message = cmp.Or(j.message, hiddenFault)
+		return Fault, nil
+	}
+	j.message = ""
 	if !known {
 		return Fault, errors.New("no type")
 	}
 	j.ended = kind == Final
 	return kind, nil
+}
+
+// response reads the answer as far as an event of /v1/responses has it.
+func (j *Judge) response() {
+	r := &j.reader
+	r.enter('{')
+	for name := r.field(); name != nil; name = r.field() {
+		switch string(name) {
+		case `"usage"`:
+			j.usage()
+		case `"status"`:
+			j.totals.DoneReason = textOf(r.value('"'))
+		case `"error"`:
+			j.fault() // the type of the event tells whether it is one
+		default:
+			r.skip(anyKind)
+		}
+	}
 }
 
 // fault reads the value of an error field: a text, or an object with a message. It tells

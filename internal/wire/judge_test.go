@@ -284,6 +284,60 @@ func TestJudge(t *testing.T) {
 			},
 			message: "m", totals: Totals{DoneReason: "failed"},
 		},
+		{
+			name: "a response that was cut", d: OpenAI, op: Responses,
+			frames:   []frame{{`data: {"type":"response.incomplete","response":{"status":"incomplete","error":null,"usage":{"input_tokens":9,"output_tokens":2}}}`, Final}},
+			complete: true, totals: Totals{PromptTokens: 9, OutputTokens: 2, DoneReason: "incomplete"},
+		},
+		{
+			name: "an error among the events of a response", d: OpenAI, op: Responses,
+			frames:  []frame{{`data: {"type":"error","code":"server_error","message":"m","param":null,"sequence_number":3}`, Fault}},
+			message: "m",
+		},
+		{
+			name: "an error event with its error in an object", d: OpenAI, op: Responses,
+			frames:  []frame{{`data: {"type":"error","error":{"type":"server_error","message":"m"},"sequence_number":3}`, Fault}},
+			message: "m",
+		},
+		{
+			name: "an error in OpenAI's other form", d: OpenAI, op: Responses,
+			frames:  []frame{{`data: {"error":{"message":"m","type":"api_error","param":null,"code":null}}`, Fault}},
+			message: "m",
+		},
+		{
+			name: "an error without words", d: OpenAI, op: Responses,
+			frames: []frame{{`data: {"type":"response.failed","response":{"status":"failed"}}`, Fault}}, message: hiddenFault, totals: Totals{DoneReason: "failed"},
+		},
+		{
+			name: "a message that is none of an error", d: OpenAI, op: Responses,
+			frames: []frame{
+				{`data: {"type":"response.new","message":{"a":1}}`, Part},
+				{`data: {"type":"response.newer","message":"a"}`, Part},
+			},
+		},
+		{
+			name: "Anthropic's error without words", d: Anthropic, op: Chat,
+			frames: []frame{{`data: {"type":"error"}`, Fault}}, message: hiddenFault,
+		},
+		{
+			name: "HEAD's chunks", d: OpenAI, op: Chat,
+			frames: []frame{
+				{`data: {"id":"chatcmpl-1","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}`, Part},
+				{`data: {"id":"chatcmpl-1","model":"m","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}`, Part},
+				{`data: {"id":"chatcmpl-1","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"length"}]}`, Part},
+				{`data: {"id":"chatcmpl-1","model":"m","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}`, Usage},
+				{`data: [DONE]`, Final},
+			},
+			complete: true, totals: Totals{PromptTokens: 1, OutputTokens: 2, DoneReason: "length"},
+		},
+		{
+			name: "HEAD's silent fault", d: OpenAI, op: Chat,
+			frames: []frame{
+				{`data: {"id":"chatcmpl-1","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"a"},"finish_reason":null}]}`, Part},
+				{`data: {"id":"chatcmpl-1","model":"","choices":[{"index":0,"delta":{"content":""},"finish_reason":null}]}`, Fault},
+			},
+			message: hiddenFault,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -362,10 +416,11 @@ var hotFrames = map[string]struct {
 	op    Operation
 	frame []byte
 }{
-	"chat":     {Ollama, Chat, []byte(`{"model":"tiny","created_at":"2026-11-23T13:02:23.240563359Z","message":{"role":"assistant","content":" green"},"done":false}` + "\n")},
-	"generate": {Ollama, Generate, []byte(`{"model":"tiny","created_at":"2026-11-23T13:01:25.03402574Z","response":" .","done":false}` + "\n")},
-	"chunk":    {OpenAI, Chat, []byte(`data: {"id":"chatcmpl-627","object":"chat.completion.chunk","created":1795439002,"model":"tiny","system_fingerprint":"fp_ollama","choices":[{"index":0,"delta":{"role":"assistant","content":" today"},"finish_reason":null}]}` + "\n\n")},
-	"messages": {Anthropic, Chat, []byte("event: content_block_delta\n" + `data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" can"}}` + "\n\n")},
+	"chat":      {Ollama, Chat, []byte(`{"model":"tiny","created_at":"2026-11-23T13:02:23.240563359Z","message":{"role":"assistant","content":" green"},"done":false}` + "\n")},
+	"generate":  {Ollama, Generate, []byte(`{"model":"tiny","created_at":"2026-11-23T13:01:25.03402574Z","response":" .","done":false}` + "\n")},
+	"chunk":     {OpenAI, Chat, []byte(`data: {"id":"chatcmpl-627","object":"chat.completion.chunk","created":1795439002,"model":"tiny","system_fingerprint":"fp_ollama","choices":[{"index":0,"delta":{"role":"assistant","content":" today"},"finish_reason":null}]}` + "\n\n")},
+	"messages":  {Anthropic, Chat, []byte("event: content_block_delta\n" + `data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" can"}}` + "\n\n")},
+	"responses": {OpenAI, Responses, []byte("event: response.output_text.delta\n" + `data: {"content_index":0,"delta":" today","item_id":"msg_152436","logprobs":[],"output_index":0,"sequence_number":4,"type":"response.output_text.delta"}` + "\n\n")},
 }
 
 func FuzzJudge(f *testing.F) {

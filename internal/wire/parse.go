@@ -67,13 +67,19 @@ func trimSpace(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }
 
 // judge makes the checks that a node makes before it looks for the model, in its order.
 func (f *form) judge(route Route, r *reading) (*Request, error) {
-	if f.needsMessages && r.isEmpty("messages") {
-		return nil, early(ReasonNoMessages, "[] is too short - 'messages'")
+	model, err := f.model(r)
+	if bad, ok := err.(*BadRequest); ok && bad.Reason == ReasonCloudModel && route.Dialect != Ollama {
+		// On /v1 a node sends such a request away before its translators look at it.
+		return nil, err
+	}
+	if f.translate != nil {
+		if err := f.translate(r); err != nil {
+			return nil, err
+		}
 	}
 	if err := r.checkTopLogprobs(); err != nil {
 		return nil, err
 	}
-	model, err := f.model(r)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +140,7 @@ func (f *form) model(r *reading) (ModelName, error) {
 // prompt nothing is rendered.
 func (f *form) task(r *reading, q *Request) Task {
 	switch {
-	case f.commands != "" && r.isEmpty(f.commands):
+	case f.commands != nil && f.commands(r):
 		if q.KeepAlive != nil && *q.KeepAlive == 0 {
 			return Unload
 		}
@@ -146,10 +152,11 @@ func (f *form) task(r *reading, q *Request) Task {
 }
 
 // upstream is what a node gets: the body as it was judged, asking for a stream where there is
-// one. A rendering is left as it is, since a translator loses it in a stream.
+// one. What is no answer is asked for in the client's own shape: in its own dialect a node has
+// one object for both, and a translator loses a rendering in a stream.
 func (f *form) upstream(r *reading, task Task) Body {
 	patches := r.patches
-	if f.streams && task != Render {
+	if f.streams && task == Answer {
 		patches = append(patches, r.set("stream", "true")...)
 		if f.usage {
 			if options := r.inner("stream_options"); options.values != nil {

@@ -32,6 +32,15 @@ func (r *reading) string(name string) string {
 	return string(appendText(nil, raw[1:len(raw)-1]))
 }
 
+// int is the value of an int field, 0 where it is absent or null.
+func (r *reading) int(name string) int {
+	n, err := strconv.Atoi(string(r.raw(name)))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // isEmpty tells whether a string or list is absent, null or without content.
 func (r *reading) isEmpty(name string) bool {
 	raw := r.raw(name)
@@ -90,14 +99,12 @@ func (r *reading) set(name, value string) []patch {
 
 func isTrue(raw []byte) bool { return string(raw) == "true" }
 
+// mostLogprobs is how many alternatives to a token a node gives.
+const mostLogprobs = 20
+
 // checkTopLogprobs refuses what a node's handlers refuse on every route that has the field.
 func (r *reading) checkTopLogprobs() error {
-	const most = 20
-	raw := r.raw("top_logprobs")
-	if raw == nil {
-		return nil
-	}
-	if n, err := strconv.Atoi(string(raw)); err != nil || n < 0 || n > most {
+	if n := r.int("top_logprobs"); n < 0 || n > mostLogprobs {
 		return late(http.StatusBadRequest, ReasonOutOfRange, "top_logprobs must be between 0 and 20")
 	}
 	return nil

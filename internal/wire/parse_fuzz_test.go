@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/golden"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire/anthropic"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire/api"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire/openai"
 )
@@ -21,6 +23,15 @@ func FuzzParse_Embed(f *testing.F)      { fuzzParse(f, "/api/embed", "embed") }
 func FuzzParse_Embeddings(f *testing.F) { fuzzParse(f, "/api/embeddings", "embeddings") }
 func FuzzParse_Show(f *testing.F)       { fuzzParse(f, "/api/show", "models") }
 func FuzzParse_OpenAIChat(f *testing.F) { fuzzParse(f, "/v1/chat/completions", "openai-chat") }
+func FuzzParse_Completions(f *testing.F) {
+	fuzzParse(f, "/v1/completions", "openai-completions")
+}
+
+func FuzzParse_OpenAIEmbeddings(f *testing.F) {
+	fuzzParse(f, "/v1/embeddings", "openai-embeddings")
+}
+func FuzzParse_Responses(f *testing.F) { fuzzParse(f, "/v1/responses", "openai-responses") }
+func FuzzParse_Messages(f *testing.F)  { fuzzParse(f, "/v1/messages", "anthropic") }
 
 // hard are bodies at the edges of what decoders agree on, for every route.
 var hard = []string{
@@ -50,7 +61,32 @@ var hard = []string{
 	`{"stream":"x","tools":[{"type":5,"function":{"parameters":{"type":5,"properties":{"p":{"description":5,"type":{}}}}}}]}`,
 	`{"options":{"a":1e999,"b":[1e999,{"c":1e999}]},"keep_alive":{"a":1e999}}`,
 	`{"model":"a","messages":[{}],"stream_options":null,"stop":[1,1e999],"seed":9223372036854775808}`,
+	`{"model":"a","messages":[{"content":[]},{"CONTENT":[ ]}]}`, `{"model":"a","messages":[{"content":[]},{"content":""}]}`,
+	`{"model":"a","messages":[{"content":[],"content":[]}]}`, `{"model":"a","prompt":"x","stop":["a",null],"logprobs":21}`,
+	`{"model":"a","prompt":"x","top_p":3.5e38,"logprobs":-1}`, `{"model":"a","input":"x","encoding_format":"BA\u017fe64"}`,
+	`{"model":"a","input":[ ]}`, `{"input":null,"encoding_format":"FLOAT"}`, `{"model":"a","input":[null]}`, `{"model":"a","input":[{}]}`,
+	`{"model":"a","input":[{"type":"message","role":5}]}`, `{"model":"a","input":[{"ROLE":"user","Content":[{"TYPE":"input_text","Text":"x"},{"type":5}]}]}`,
+	`{"model":"a","input":[{"type":"zzz","role":"x","Role":"y"}]}`, `{"model":"a","input":[{"type":"zzz","a":{"b":1,"b":2}}],"model":5}`,
+	`{"model":"a","input":[{"content":5,"type":"message","type":"reasoning"}]}`, `{"input":[{"type":"x"},{"type":"function_call","name":1,"call_id":2}]}`,
+	`{"input":[{"output":5,"call_id":5,"type":"function_call_output"}]}`, `{"input":[{"output":[5],"type":"function_call_output","Output":"x"}]}`,
+	`{"model":"a","input":[{"output":[{"type":"output_text","text":5}],"type":"function_call_output"}]}`,
+	`{"model":"a","input":[{"type":"reasoning","summary":[{"text":1}],"encrypted_content":"x"},{"type":"re\u0061soning"}]}`,
+	`{"model":"a","instructions":"","input":[{"type":"reasoning","encrypted_content":"x"}]}`, `{"model":"a","tools":[{"parameters":{"a":1e999}}]}`,
+	`{"model":"a","input":[{"type":"message","content":null},{"type":"message","content":[{"type":"zzz","text":5,"Text":6}]}]}`,
+	`{"model":"a","input":[{"type":"message","content":[[]]},5]}`, `{"model":"a","input":[[]]}`, `{"input":{"a":1},"stream":5}`,
+	"{\"model\":\"a\",\"input\":[{\"type\":\"input_teÿ\"}],\"text\":{\"format\":{\"schema\":{\"\\ud800\":1}}}}",
+	`{"model":"a","max_tokens":1,"messages":[null]}`, `{"model":"a","max_tokens":1,"messages":[{"content":null}]}`,
+	`{"messages":[{"content":5,"role":5}]}`, `{"messages":[{"content":{"a":1,"b":[{}]},"role":"x","Content":"x"}]}`,
+	`{"model":"a","max_tokens":1,"messages":[{"content":[{"type":"text"},null,{"type":"thinking","thinking":"x"},{"type":"thinking","thinking":""}]}]}`,
+	`{"model":"a","max_tokens":1,"system":[{"type":"text","Text":"x"},5,{"type":"text","text":5}],"messages":[{"content":[]}]}`,
+	`{"model":"a","max_tokens":1,"messages":[{"content":[{"type":"tool_use","input":{"\ud800\uffff":1}}]}]}`,
+	`{"model":"a","max_tokens":1,"messages":[{"content":[{"type":5},{"input":[]},{"text":5}],"role":"x"},{"role":5}],"stream":5}`,
+	`{"model":"a","max_tokens":1,"messages":[{"content":"x"}],"tools":[{"input_schema":{"a":1e999,"A":1}}],"System":{"a":1}}`,
+	`{"model":"a","max_tokens":1,"messages":[{"content":[{"type":"text","text":"","content":[1e999]}]}]}`, `{"stream":5,"messages":[{}]}`,
 }
+
+// translated are the words for what decodes and is of the wrong type all the same.
+var translated = regexp.MustCompile("^invalid input( type)?$|^invalid type for 'stop' field: |^Invalid value for 'encoding_format' = ")
 
 // fuzzParse holds the parser to the decoder that a node uses, on anything.
 func fuzzParse(f *testing.F, path, recordings string) {
@@ -100,7 +136,7 @@ func check(t tester, route Route, body []byte) {
 			t.Errorf("%q: refused with %q, a node says %v", body, bad.Message, decodeErr)
 		}
 	case ReasonWrongType:
-		if bad.Message == "invalid input type" && decodeErr == nil {
+		if translated.MatchString(bad.Message) && decodeErr == nil {
 			break // not a matter of decoding
 		}
 		if strings.HasPrefix(bad.Message, "deep inside") && decodeErr != nil {
@@ -135,7 +171,7 @@ func checkUpstream(t tester, route Route, body []byte, request *Request) {
 	if err != nil {
 		t.Errorf("%q: sent on as %q, to which a node says %v", body, sent, err)
 	}
-	if request.Task != Render {
+	if request.Task == Answer {
 		streamed(came)
 	}
 	if !reflect.DeepEqual(came, went) {
@@ -181,7 +217,19 @@ func checkRequest(t tester, body []byte, came any, q *Request) {
 			t.Errorf("%q: verbose %v system %v, a node reads %+v", body, q.Verbose, q.System, c)
 		}
 	case *openai.ChatCompletionRequest:
-		model, render = c.Model, c.DebugRenderOnly
+		model, render, commands = c.Model, c.DebugRenderOnly, true
+		for _, m := range c.Messages {
+			parts, ok := m.Content.([]any)
+			commands = commands && ok && len(parts) == 0
+		}
+	case *openai.CompletionRequest:
+		model, render, commands = c.Model, c.DebugRenderOnly, c.Prompt == ""
+	case *openai.EmbedRequest:
+		model = c.Model
+	case *openai.ResponsesRequest:
+		model, commands = c.Model, isNoInput(c)
+	case *anthropic.MessagesRequest:
+		model, commands = c.Model, isNoContent(c)
 	}
 	switch {
 	case commands && keep != nil && keep.Duration == 0:
@@ -194,6 +242,63 @@ func checkRequest(t tester, body []byte, came any, q *Request) {
 	if q.Model.Spelling != model || q.Task != task || (q.KeepAlive == nil) != (keep == nil) {
 		t.Errorf("%q: read as %+v, a node reads %+v", body, q, came)
 	}
+}
+
+// isNoInput translates the messages of a Responses request as a node does, as far as to see
+// whether there are any.
+func isNoInput(c *openai.ResponsesRequest) bool {
+	messages, thinking := 0, ""
+	if c.Instructions != "" {
+		messages++
+	}
+	for _, item := range c.Input {
+		switch v := item.Value.(type) {
+		case *openai.ResponsesReasoningInput:
+			thinking = v.EncryptedContent
+		case string:
+			if v != "" {
+				messages++
+			}
+		default:
+			messages++
+		}
+	}
+	return messages == 0 && thinking == ""
+}
+
+// isNoContent does so with an Anthropic request.
+func isNoContent(c *anthropic.MessagesRequest) bool {
+	var kept strings.Builder
+	switch system := c.System.(type) {
+	case string:
+		kept.WriteString(system)
+	case []any:
+		for _, block := range system {
+			if block, ok := block.(map[string]any); ok && block["type"] == "text" {
+				text, _ := block["text"].(string)
+				kept.WriteString(text)
+			}
+		}
+	}
+	for _, m := range c.Messages {
+		thinking := ""
+		for _, block := range m.Content {
+			switch block.Type {
+			case "text":
+				if block.Text != nil {
+					kept.WriteString(*block.Text)
+				}
+			case "thinking":
+				if block.Thinking != nil {
+					thinking = *block.Thinking
+				}
+			case "image", "tool_use", "tool_result", "server_tool_use", "web_search_tool_result":
+				kept.WriteString(block.Type)
+			}
+		}
+		kept.WriteString(thinking)
+	}
+	return kept.Len() == 0
 }
 
 // decode decodes as a node does.
@@ -209,6 +314,15 @@ func decode(route Route, body []byte) (any, error) {
 	case *openai.ChatCompletionRequest:
 		if f := v.ResponseFormat; f != nil && f.JsonSchema != nil {
 			f.JsonSchema.Schema = readText(f.JsonSchema.Schema)
+		}
+	case *openai.ResponsesRequest:
+		v.Conversation = readText(v.Conversation)
+		if v.Text != nil && v.Text.Format != nil {
+			v.Text.Format.Schema = readText(v.Text.Format.Schema)
+		}
+	case *anthropic.MessagesRequest:
+		for i := range v.Tools {
+			v.Tools[i].InputSchema = readText(v.Tools[i].InputSchema)
 		}
 	}
 	return v, err
@@ -237,6 +351,13 @@ func streamed(v any) {
 	case *openai.ChatCompletionRequest:
 		v.Stream = true
 		v.StreamOptions = &openai.StreamOptions{IncludeUsage: true}
+	case *openai.CompletionRequest:
+		v.Stream = true
+		v.StreamOptions = &openai.StreamOptions{IncludeUsage: true}
+	case *openai.ResponsesRequest:
+		v.Stream = &on
+	case *anthropic.MessagesRequest:
+		v.Stream = true
 	}
 }
 

@@ -2,6 +2,8 @@ package wire
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,7 +20,14 @@ func TestParse_AgreesWithTheDecoderOnWhateverLooksLikeARequest(t *testing.T) {
 				body := g.object(f.schema, 0)
 				if rapid.Bool().Draw(rt, "model") {
 					// Most random bodies have no good name and would be refused for that alone.
-					body = `{"model":"tiny",` + strings.TrimPrefix(body, "{")
+					first := `{"model":"tiny",`
+					switch path {
+					case "/v1/messages":
+						first = `{"model":"tiny","max_tokens":1,"messages":[` + g.value(f.schema.fields[f.schema.exact["messages"]].schema.elem, 1) + `],`
+					case "/v1/responses":
+						first = `{"model":"tiny","input":[` + g.value(f.schema.fields[f.schema.exact["input"]].schema.elem, 1) + `],`
+					}
+					body = first + strings.TrimPrefix(body, "{")
 					body = strings.Replace(body, ",}", "}", 1)
 				}
 				check(rt, routeOf(path), []byte(body))
@@ -40,6 +49,9 @@ func (g generator) chance(percent int) bool {
 func (g generator) pick(of ...string) string { return rapid.SampledFrom(of).Draw(g.t, "pick") }
 
 func (g generator) value(s *schema, depth int) string {
+	if s.kind == kindUnion {
+		return g.union(s, depth)
+	}
 	if depth > 12 || g.chance(5) {
 		return "null"
 	}
@@ -51,6 +63,11 @@ func (g generator) value(s *schema, depth int) string {
 		return g.scalar(s)
 	case kindBytes:
 		return g.pick(`"aGk="`, `"aG\u006b="`, `"aGVsbG8"`, `"aG\nk=\r\n"`, `""`, `"a==="`, `"aGk=aGk="`, `"aGkx"`, `[1,255]`, `[256]`, `["a"]`)
+	case kindTexts:
+		if g.chance(30) {
+			return g.string()
+		}
+		return g.list(func() string { return g.value(s.elem, depth+1) })
 	case kindList:
 		return g.list(func() string { return g.value(s.elem, depth+1) })
 	case kindStruct:
@@ -82,7 +99,7 @@ func (g generator) scalar(s *schema) string {
 }
 
 func (g generator) string() string {
-	return g.pick(`""`, `"a"`, `"tiny"`, `"a:cloud"`, `" "`, `"\u0061\n\"\\"`, `"\ud83d\ude00"`, `"\ud83d"`, `"\ude00\ud83d\ud83d\ude00"`, "\"\xff\xe2\x82\"", "\"é\u212a\"", `"\\ud800"`)
+	return g.pick(`""`, `"a"`, `"tiny"`, `"a:cloud"`, `" "`, `"text"`, `"thinking"`, `"tool_use"`, `"\u0061\n\"\\"`, `"\ud83d\ude00"`, `"\ud83d"`, `"\ude00\ud83d\ud83d\ude00"`, "\"\xff\xe2\x82\"", "\"é\u212a\"", `"\\ud800"`)
 }
 
 // free is any JSON.
@@ -108,6 +125,29 @@ func (g generator) list(element func() string) string {
 	return "[" + g.join(3, func(int) string { return element() }) + "]"
 }
 
+// union is one of the variants, mostly.
+func (g generator) union(s *schema, depth int) string {
+	if g.chance(g.wrong) {
+		return g.free(depth)
+	}
+	words := append(slices.Sorted(maps.Keys(s.variants)), "zzz")
+	word := rapid.SampledFrom(words).Draw(g.t, "word")
+	variant := s.variants[word]
+	if variant == nil || g.chance(g.wrong) {
+		variant = s.look
+	}
+	body := g.object(variant, depth)
+	if g.chance(90) && !strings.Contains(body, `"type"`) {
+		if end := strings.TrimSuffix(body, "}"); end == "{" || g.chance(50) {
+			body = end + "," + g.spelt("type") + `:"` + word + `"}`
+			body = strings.Replace(body, "{,", "{", 1)
+		} else {
+			body = `{"type":"` + word + `",` + strings.TrimPrefix(body, "{")
+		}
+	}
+	return body
+}
+
 // keys is a free map. Its keys are equal sometimes.
 func (g generator) keys(value func() string) string {
 	return "{" + g.join(3, func(i int) string {
@@ -123,7 +163,7 @@ func (g generator) keys(value func() string) string {
 func (g generator) object(s *schema, depth int) string {
 	var members []string
 	for _, f := range s.fields {
-		if g.chance(70) {
+		if g.chance(70) && (s.required == 0 || f.name != "content") || s.word != "" && f.name == "type" {
 			continue
 		}
 		members = append(members, g.spelt(f.name)+":"+g.value(f.schema, depth+1))

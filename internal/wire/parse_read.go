@@ -47,72 +47,6 @@ func newReading(body []byte, from int, clean bool, top *schema) *reading {
 	}
 }
 
-// A wrongValue is a value that a node cannot decode, and the levels above it, innermost first.
-//
-// encoding/json goes on after such a value and reports the first; but where a type that
-// decodes itself fails, it stops, and reports that. So does a reading.
-type wrongValue struct {
-	value         []byte
-	before, after []string
-	stops         bool
-}
-
-func (w *wrongValue) Error() string { return "a value has the wrong type" }
-
-// another stands for those that come after the first and are not going to be reported.
-var another = new(wrongValue)
-
-// document is the smallest one at which a node fails in the same words as at the whole body.
-// Decoding it costs next to nothing, whatever else the body holds.
-func (w *wrongValue) document() []byte {
-	var d []byte
-	for _, level := range slices.Backward(w.before) {
-		d = append(d, level...)
-	}
-	d = append(d, w.value...)
-	for _, level := range w.after {
-		d = append(d, level...)
-	}
-	return d
-}
-
-// within puts a level above a wrongValue that is on its way out; other errors pass.
-func within(err error, before, after string) error {
-	if w, ok := err.(*wrongValue); ok && w != another {
-		w.before, w.after = append(w.before, before), append(w.after, after)
-	}
-	return err
-}
-
-// holds tells whether a reading goes on after an error. first is where it keeps the one that
-// it is going to report.
-func holds(first *error, err error) bool {
-	w, ok := err.(*wrongValue)
-	if !ok || w.stops {
-		return false
-	}
-	if *first == nil {
-		*first = err
-	}
-	return true
-}
-
-// wrong refuses the value at from and steps behind it.
-func (r *reading) wrong(from int) error {
-	r.at = from
-	r.skip()
-	if r.holding {
-		return another
-	}
-	r.holding = true
-	switch c := r.body[from]; c {
-	case '[', '{':
-		// Only the kind of a value like this shows in the words.
-		return &wrongValue{value: []byte{c, c + 2}}
-	}
-	return &wrongValue{value: r.body[from:r.at]}
-}
-
 // value reads the value at r.at, which s describes, and steps behind it.
 func (r *reading) value(s *schema) error {
 	if !s.decodesItself {
@@ -134,7 +68,13 @@ func (r *reading) plainValue(s *schema) error {
 	if s.kind <= kindAny {
 		return r.free(s.kind == kindAny)
 	}
+	if s.kind == kindUnion {
+		return r.union(s)
+	}
 	if c == 'n' {
+		if s.required != 0 {
+			return r.wrong(from)
+		}
 		r.at += len("null")
 		return nil
 	}
@@ -199,7 +139,7 @@ func (r *reading) plainValue(s *schema) error {
 				return nil
 			}
 		}
-	case kindTypes:
+	case kindTypes, kindTexts:
 		switch c {
 		case '"':
 			r.skipString()
@@ -212,6 +152,9 @@ func (r *reading) plainValue(s *schema) error {
 }
 
 func (r *reading) list(elem *schema) error {
+	if elem.kind == kindUnion {
+		return r.unions(elem)
+	}
 	var first error
 	for ok := r.enter(']'); ok; ok = r.next(']') {
 		if err := r.value(elem); err != nil {
@@ -226,7 +169,7 @@ func (r *reading) list(elem *schema) error {
 // fields reads an object that a node decodes into a struct. Two keys that fold together are
 // refused even where neither is a field: another version of a node may know the field.
 func (r *reading) fields(s *schema) error {
-	var first error
+	var first, later error
 	var seen uint64
 	marks := len(r.marks)
 	for ok := r.enter('}'); ok; ok = r.next('}') {
@@ -253,10 +196,15 @@ func (r *reading) fields(s *schema) error {
 			r.patches = append(r.patches, patch{from + 1, to - 1, f.name})
 		}
 		value := r.at
-		if err := r.value(f.schema); err != nil {
-			if err = within(err, `{"`+f.name+`":`, "}"); !holds(&first, err) {
+		switch err := r.field(s, f); {
+		case err == nil:
+		case f.later:
+			if _, wrong := err.(*wrongValue); !wrong {
 				return err
 			}
+			later = err
+		case !holds(&first, err):
+			return err
 		}
 		if s == r.top {
 			r.values[i] = span{value, r.at}
@@ -265,7 +213,35 @@ func (r *reading) fields(s *schema) error {
 	if at, twice := r.twice(marks); twice {
 		return duplicateField(r.keyAt(at))
 	}
+	if first == nil && s.required&^seen != 0 {
+		return &wrongValue{value: []byte("{}")}
+	}
+	if first == nil {
+		return later
+	}
 	return first
+}
+
+// field reads the value of a field of s at r.at.
+func (r *reading) field(s *schema, f *field) error {
+	from, marks, holding := r.at, len(r.marks), r.holding
+	err := r.value(f.schema)
+	if err == nil {
+		return nil
+	}
+	before := `{"` + f.name + `":`
+	if s.word != "" {
+		before = `{"type":"` + s.word + `","` + f.name + `":`
+	}
+	err = within(err, before, "}")
+	if _, wrong := err.(*wrongValue); f.later && wrong {
+		// Where the node fails has not been reached yet.
+		r.holding = holding
+		r.marks = r.marks[:marks]
+		r.at = from
+		r.skip()
+	}
+	return err
 }
 
 // keys reads an object whose keys are free and counted as they are spelt. ordered says that a

@@ -40,10 +40,11 @@ const (
 	ReasonTrailingData   = "trailing_data"   // something behind the JSON value
 	ReasonAmbiguous      = "ambiguous"       // a key that a node's own parsers read differently
 	ReasonOutOfRange     = "out_of_range"    // a number that the node refuses by itself
-	ReasonNoMessages     = "no_messages"     // an OpenAI chat without messages
+	ReasonNoMessages     = "no_messages"     // a chat of /v1 without messages
 	ReasonNoModel        = "no_model"        // no model named
 	ReasonBadModelName   = "bad_model_name"  // what is named cannot be a model
 	ReasonCloudModel     = "cloud_model"     // a model of the hosted service
+	ReasonBadEncoding    = "bad_encoding"    // a compressed body that is none, or too long
 )
 
 const (
@@ -96,7 +97,7 @@ func (s *schema) explain(err error) error {
 	if err == nil {
 		return ambiguous()
 	}
-	return early(ReasonWrongType, err.Error())
+	return early(ReasonWrongType, wrong.placed(err.Error()))
 }
 
 // explainSyntax is explain for a body that is not JSON. The decoder looks no further than the

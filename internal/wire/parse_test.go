@@ -51,6 +51,31 @@ func TestParse_RefusesWhatReadsTwoWays(t *testing.T) {
 		{"inside an unknown field", "/v1/chat/completions", `{"model":"a","messages":[{}],"metadata":{"a":1,"a":2}}`, ReasonDuplicateField},
 		{"equal keys in two objects", "/v1/chat/completions", `{"model":"a","messages":[{},{}],"metadata":[{"a":1},{"a":{"a":2}}]}`, ""},
 
+		{"a completion's field in two cases", "/v1/completions", `{"model":"a","prompt":"x","Prompt":"y"}`, ReasonDuplicateField},
+		{"an input in two cases", "/v1/embeddings", `{"model":"a","input":"x","INPUT":"y"}`, ReasonDuplicateField},
+		{"inside an item", "/v1/responses", `{"model":"a","input":[{"type":"function_call","name":"x","NAME":"y"}]}`, ReasonDuplicateField},
+		{"inside an item without type", "/v1/responses", `{"model":"a","input":[{"role":"user","content":"x","Content":"y"}]}`, ReasonDuplicateField},
+		{"two types of an item", "/v1/responses", `{"model":"a","input":[{"type":"message","content":"x","TYPE":"reasoning"}]}`, ReasonDuplicateField},
+		{"two roles of an item", "/v1/responses", `{"model":"a","input":[{"role":"user","content":5,"r\u006fle":"system"}]}`, ReasonDuplicateField},
+		{"inside an item of a type to come", "/v1/responses", `{"model":"a","input":[{"type":"web_search_call","status":"x","Status":"y"}]}`, ReasonDuplicateField},
+		{"an item of a type to come", "/v1/responses", `{"model":"a","input":[{"type":"web_search_call","action":{"query":"x"}}]}`, ""},
+		{"inside a part", "/v1/responses", `{"model":"a","input":[{"role":"user","content":[{"type":"input_text","text":"x","Text":"y"}]}]}`, ReasonDuplicateField},
+		{"inside a part of what a function gave", "/v1/responses", `{"model":"a","input":[{"type":"function_call_output","output":[{"type":"output_text","text":"x","Text":"y"}]}]}`, ReasonDuplicateField},
+		{"inside reasoning", "/v1/responses", `{"model":"a","reasoning":{"effort":"low","Effort":"high"}}`, ReasonDuplicateField},
+		{"a parameter of a function twice", "/v1/responses", `{"model":"a","tools":[{"parameters":{"type":"a","type":"b"}}]}`, ReasonDuplicateField},
+		{"a parameter of a function in two cases", "/v1/responses", `{"model":"a","tools":[{"parameters":{"type":"a","Type":"b"}}]}`, ""},
+		{"tools of a tool, which are to come", "/v1/responses", `{"model":"a","tools":[{"type":"namespace","tools":[{"name":"x"}],"TOOLS":[]}]}`, ReasonDuplicateField},
+		{"inside an Anthropic message", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"role":"user","content":"x","Content":"y"}]}`, ReasonDuplicateField},
+		{"inside a block", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"content":[{"type":"text","text":"x","TEXT":"y"}]}]}`, ReasonDuplicateField},
+		{"inside a source", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"content":[{"source":{"data":"x","Data":"y"}}]}]}`, ReasonDuplicateField},
+		{"in what a tool gave", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"content":[{"content":[{"text":"x","text":"y"}]}]}]}`, ReasonDuplicateField},
+		{"cases in what a tool gave", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"content":[{"content":[{"text":"x","Text":"y"}]}]}]}`, ""},
+		{"a tool's input twice", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"content":[{"input":{"a":1,"a":2}}]}]}`, ReasonDuplicateField},
+		{"in a block of the system", "/v1/messages", `{"model":"a","max_tokens":1,"system":[{"text":"x","text":"y"}],"messages":[{"content":"x"}]}`, ReasonDuplicateField},
+		{"in an input schema", "/v1/messages", `{"model":"a","max_tokens":1,"tools":[{"input_schema":{"type":"x","type":"y"}}],"messages":[{"content":"x"}]}`, ReasonDuplicateField},
+		{"cases in an input schema", "/v1/messages", `{"model":"a","max_tokens":1,"tools":[{"input_schema":{"type":"x","Type":"y"}}],"messages":[{"content":"x"}]}`, ""},
+		{"two limits", "/v1/messages", `{"model":"a","max_tokens":1,"Max_Tokens":2,"messages":[{"content":"x"}]}`, ReasonDuplicateField},
+
 		{"text behind the body", "/api/chat", `{"model":"a"} trailing`, ReasonTrailingData},
 		{"a second body", "/api/chat", `{"model":"a"}{"model":"b"}`, ReasonTrailingData},
 		{"a comma behind the body", "/api/chat", `{"model":"a"},`, ReasonTrailingData},
@@ -86,6 +111,22 @@ func TestParse_SendsOnWhatWasJudged(t *testing.T) {
 		{"usage in null options", "/v1/chat/completions", `{"model":"a","messages":[{}],"stream":true,"stream_options":null}`, `{"model":"a","messages":[{}],"stream":true,"stream_options":{"include_usage":true}}`},
 		{"usage refused by the client", "/v1/chat/completions", `{"stream_options":{"Include_Usage":false},"model":"a","messages":[{}]}`, `{"stream_options":{"include_usage":true},"model":"a","messages":[{}],"stream":true}`},
 		{"a rendering as it came", "/v1/chat/completions", `{"model":"a","messages":[{}],"_debug_render_only":true}`, `{"model":"a","messages":[{}],"_debug_render_only":true}`},
+		{"a command as it came", "/api/chat", `{"model":"a","stream":false}`, `{"model":"a","stream":false}`},
+		{"a command of /v1 as it came", "/v1/completions", `{"model":"a","STREAM":false}`, `{"model":"a","stream":false}`},
+		{"a completion streams, with usage", "/v1/completions", `{"model":"a","prompt":"x"}`, `{"model":"a","prompt":"x","stream":true,"stream_options":{"include_usage":true}}`},
+		{"OpenAI embeddings as they came", "/v1/embeddings", `{"model":"a","input":[""],"stream":false}`, `{"model":"a","input":[""],"stream":false}`},
+		{"responses stream", "/v1/responses", `{"model":"a","input":"x","stream":null}`, `{"model":"a","input":"x","stream":true}`},
+		{"messages stream", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"content":"x"}]}`, `{"model":"a","max_tokens":1,"messages":[{"content":"x"}],"stream":true}`},
+		{
+			"names of items and parts", "/v1/responses",
+			`{"model":"a","stream":true,"input":[{"CONTENT":[{"Text":"x","T\u0079pe":"input_text","Zzz":1}],"Role":"user"},{"Call_ID":"x","TYPE":"function_call_output","OUTPUT":"y"},{"Type":"zzz","Name":1}]}`,
+			`{"model":"a","stream":true,"input":[{"content":[{"text":"x","type":"input_text","Zzz":1}],"role":"user"},{"call_id":"x","type":"function_call_output","output":"y"},{"type":"zzz","Name":1}]}`,
+		},
+		{
+			"names of blocks", "/v1/messages",
+			`{"model":"a","stream":true,"max_tokens":1,"messages":[{"CONTENT":[{"Type":"tool_use","Input":{"B":1.0,"A":2},"Content":{"Text":1}}]}],"tools":[{"Input_Schema":{"Z":1.50,"A":1}}]}`,
+			`{"model":"a","stream":true,"max_tokens":1,"messages":[{"content":[{"type":"tool_use","input":{"B":1.0,"A":2},"content":{"Text":1}}]}],"tools":[{"input_schema":{"Z":1.50,"A":1}}]}`,
+		},
 		{"canonical names", "/api/chat", "{\"MODEL\":\"a\",\"me\\u0073sages\":[{\"Role\":\"user\",\"CONTENT\":\"x\"}],\"\u017ftream\":true}", `{"model":"a","messages":[{"role":"user","content":"x"}],"stream":true}`},
 		{"names of free maps stay", "/api/chat", `{"model":"a","stream":true,"options":{"Seed":1},"format":{"Type":1},"Zzz":{"Model":1}}`, `{"model":"a","stream":true,"options":{"Seed":1},"format":{"Type":1},"Zzz":{"Model":1}}`},
 		{"numbers, order and escapes stay", "/api/chat", `{"model":"\u0061","stream":true,"format":{"b":1.0e2,"a":0.10,"c":123456789012345678901234567890,"\u0064":"\/"}}`, `{"model":"\u0061","stream":true,"format":{"b":1.0e2,"a":0.10,"c":123456789012345678901234567890,"\u0064":"\/"}}`},
@@ -132,6 +173,32 @@ func TestParse_ReadsWhatTheGatewayDecidesBy(t *testing.T) {
 		{"no messages and no time to stay unload", "/api/chat", `{"model":"a","keep_alive":0}`, Request{Stream: true, Task: Unload, KeepAlive: minutes(0)}},
 		{"rendering", "/api/chat", `{"model":"a","messages":[{}],"_debug_render_only":true}`, Request{Stream: true, Task: Render}},
 		{"rendering in OpenAI's dialect", "/v1/chat/completions", `{"model":"a","messages":[{}],"_debug_render_only":true}`, Request{Task: Render}},
+		{"messages without parts load", "/v1/chat/completions", `{"model":"a","messages":[{"content":[]},{"Content":[ ]}],"_debug_render_only":true}`, Request{Task: Load}},
+		{"one message with content is work", "/v1/chat/completions", `{"model":"a","messages":[{"content":[]},{"content":""}]}`, Request{}},
+		{"a completion without prompt loads", "/v1/completions", `{"model":"a","stream":true,"stream_options":{"include_usage":true}}`, Request{Stream: true, IncludeUsage: true, Task: Load}},
+		{"a completion rendered", "/v1/completions", `{"model":"a","prompt":"x","_debug_render_only":true}`, Request{Task: Render}},
+		{"responses do not stream untold", "/v1/responses", `{"model":"a","input":"x"}`, Request{}},
+		{"responses without input load", "/v1/responses", `{"model":"a","stream":true}`, Request{Stream: true, Task: Load}},
+		{"an input of nothing loads", "/v1/responses", `{"model":"a","input":"","instructions":""}`, Request{Task: Load}},
+		{"an input of no items loads", "/v1/responses", `{"model":"a","input":[ ]}`, Request{Task: Load}},
+		{"instructions are work", "/v1/responses", `{"model":"a","instructions":"x"}`, Request{}},
+		{"an empty message is work", "/v1/responses", `{"model":"a","input":[{"role":"user"}]}`, Request{}},
+		{"reasoning is work", "/v1/responses", `{"model":"a","input":[{"type":"reasoning","encrypted_content":""},{"type":"reasoning","encrypted_content":"x"}]}`, Request{}},
+		{"reasoning that ends with none loads", "/v1/responses", `{"model":"a","input":[{"type":"reasoning","encrypted_content":"x"},{"type":"r\u0065asoning"}]}`, Request{Task: Load}},
+		{"messages do not stream untold", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"content":"x"}]}`, Request{}},
+		{"messages stream when told", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"content":"x"}],"stream":true}`, Request{Stream: true}},
+		{"empty content loads", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"content":""},{"content":[]},{"content":null}],"stream":true}`, Request{Stream: true, Task: Load}},
+		{"blocks that nobody knows load", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"content":[null,{"type":"document","text":"x"},{"text":"x"}]}]}`, Request{Task: Load}},
+		{"a block of text is work", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"content":[{"text":"x","TYPE":"t\u0065xt"}]}]}`, Request{}},
+		{"a block of empty text loads", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"content":[{"text":"","type":"text"}]}]}`, Request{Task: Load}},
+		{"what a tool gave is work", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"content":""},{"content":[{"type":"tool_result"}]}]}`, Request{}},
+		{"thoughts are work", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"content":[{"type":"thinking","thinking":"x"},{"type":"thinking"}]}]}`, Request{}},
+		{"thoughts that end with none load", "/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"content":[{"type":"thinking","thinking":"x"},{"type":"thinking","thinking":""}]}]}`, Request{Task: Load}},
+		{"a system is work", "/v1/messages", `{"model":"a","max_tokens":1,"system":"x","messages":[{"content":""}]}`, Request{}},
+		{"a system of blocks is work", "/v1/messages", `{"model":"a","max_tokens":1,"system":[5,{"type":"text","text":"x"}],"messages":[{"content":""}]}`, Request{}},
+		{"a system of what is no text loads", "/v1/messages", `{"model":"a","max_tokens":1,"system":[{"Type":"text","text":"x"},{"type":"text","text":5}],"messages":[{"content":""}]}`, Request{Task: Load}},
+		{"a system that is a number loads", "/v1/messages", `{"model":"a","max_tokens":1,"system":5,"messages":[{"content":""}]}`, Request{Task: Load}},
+
 		{"embeddings are always work", "/api/embeddings", `{"model":"a","keep_alive":0}`, Request{KeepAlive: minutes(0)}},
 
 		{"for ever", "/api/embed", `{"model":"a","keep_alive":-2}`, Request{KeepAlive: minutes(-1)}},
@@ -211,6 +278,32 @@ func TestParse_RefusesInANodesOrderAndWords(t *testing.T) {
 		{"hosted model on /v1", "/v1/chat/completions", `{"model":"a:x-Cloud","messages":[{}]}`, BadRequest{403, hosted, false, ReasonCloudModel, Ollama}},
 		{"hosted model's details", "/api/show", `{"name":"a:cloud"}`, BadRequest{403, "ollama cloud is disabled: remote model details are unavailable", false, ReasonCloudModel, Ollama}},
 		{"an input with null", "/api/embed", `{"model":"a","input":["a",null]}`, BadRequest{400, "invalid input type", false, ReasonWrongType, Ollama}},
+		{"hosted model comes first on /v1", "/v1/messages", `{"model":"a:cloud"}`, BadRequest{403, hosted, false, ReasonCloudModel, Ollama}},
+		{"a stop that is no text", "/v1/completions", `{"stop":["a",null],"logprobs":21}`, BadRequest{400, "invalid type for 'stop' field: <nil>", true, ReasonWrongType, OpenAI}},
+		{"a stop that is a list", "/v1/completions", `{"stop":[[]]}`, BadRequest{400, "invalid type for 'stop' field: []interface {}", true, ReasonWrongType, OpenAI}},
+		{"a stop that is an object", "/v1/completions", `{"stop":[{}]}`, BadRequest{400, "invalid type for 'stop' field: map[string]interface {}", true, ReasonWrongType, OpenAI}},
+		{"a stop that is a bool", "/v1/completions", `{"stop":[true]}`, BadRequest{400, "invalid type for 'stop' field: bool", true, ReasonWrongType, OpenAI}},
+		{"too many logprobs come before the model", "/v1/completions", `{"stop":5,"logprobs":21}`, BadRequest{400, "top_logprobs must be between 0 and 20", false, ReasonOutOfRange, OpenAI}},
+		{"a completion without model", "/v1/completions", `{"logprobs":-1}`, BadRequest{404, "model '' not found", false, ReasonNoModel, OpenAI}},
+		{"an encoding comes before the input", "/v1/embeddings", `{"encoding_format":"hex"}`, BadRequest{400, "Invalid value for 'encoding_format' = hex. Supported values: ['float', 'base64'].", true, ReasonWrongType, OpenAI}},
+		{"no input comes before the model", "/v1/embeddings", `{"input":[]}`, BadRequest{400, "invalid input", true, ReasonWrongType, OpenAI}},
+		{"the model comes before the input's type", "/v1/embeddings", `{"input":5}`, BadRequest{404, "model '' not found", false, ReasonNoModel, OpenAI}},
+		{"an input's type", "/v1/embeddings", `{"model":"a","input":5}`, BadRequest{400, "invalid input type", false, ReasonWrongType, OpenAI}},
+		{"responses without model", "/v1/responses", `{}`, BadRequest{400, required, false, ReasonNoModel, OpenAI}},
+		{"an item without type", "/v1/responses", `{"input":[{"type":"x"},{"content":"x"}],"model":5}`, BadRequest{400, "input[1]: input item missing required 'type' field", true, ReasonWrongType, OpenAI}},
+		{"an item that is none", "/v1/responses", `{"input":[{"role":"x"},{"role":"x"},5]}`, BadRequest{400, "input[2]: json: cannot unmarshal number into Go value of type struct { Type string \"json:\\\"type\\\"\"; Role string \"json:\\\"role\\\"\" }", true, ReasonWrongType, OpenAI}},
+		{"a part of an item", "/v1/responses", `{"input":[{"role":"x"},{"role":"x","content":[{"type":"x"},{"type":"x"},{"text":5,"type":"input_text"}]}]}`, BadRequest{400, "input[1]: content[2]: json: cannot unmarshal number into Go struct field ResponsesTextContent.text of type string", true, ReasonWrongType, OpenAI}},
+		{"a part without type", "/v1/responses", `{"input":[{"type":"function_call_output","output":[null]}]}`, BadRequest{400, "input[0]: output[0]: unknown content type: ", true, ReasonWrongType, OpenAI}},
+		{"content comes after the rest", "/v1/responses", `{"input":[{"output":5,"type":"function_call_output","call_id":5}]}`, BadRequest{400, "input[0]: json: cannot unmarshal number into Go struct field .call_id of type string", true, ReasonWrongType, OpenAI}},
+		{"content that is neither", "/v1/responses", `{"input":[{"content":5,"type":"message"}]}`, BadRequest{400, "input[0]: content must be a string or array: json: cannot unmarshal number into Go value of type []json.RawMessage", true, ReasonWrongType, OpenAI}},
+		{"messages without model come first", "/v1/messages", `{}`, BadRequest{400, required, true, ReasonNoModel, Anthropic}},
+		{"a limit comes before the messages", "/v1/messages", `{"model":" ","max_tokens":-1}`, BadRequest{400, "max_tokens is required and must be positive", true, ReasonOutOfRange, Anthropic}},
+		{"no messages come before a name", "/v1/messages", `{"model":" ","max_tokens":1}`, BadRequest{400, "messages is required", true, ReasonNoMessages, Anthropic}},
+		{"a blank model of messages", "/v1/messages", `{"model":" ","max_tokens":1,"messages":[{"content":"x"}]}`, BadRequest{400, required, false, ReasonNoModel, Anthropic}},
+		{"a message without content", "/v1/messages", `{"messages":[{"content":"x"},{"role":"user"}],"model":5}`, BadRequest{400, "unexpected end of JSON input", true, ReasonWrongType, Anthropic}},
+		{"a message that is null", "/v1/messages", `{"messages":[null]}`, BadRequest{400, "unexpected end of JSON input", true, ReasonWrongType, Anthropic}},
+		{"a role comes before the content", "/v1/messages", `{"messages":[{"content":5,"role":5}]}`, BadRequest{400, "json: cannot unmarshal number into Go struct field MessagesRequest.messages.role of type string", true, ReasonWrongType, Anthropic}},
+		{"what stands beside a wrong input of a tool", "/v1/messages", `{"messages":[{"content":[{"input":{"A":1e999}}],"a":1}]}`, BadRequest{400, "json: cannot unmarshal number 1e999 into Go struct field MessagesRequest.messages.input of type float64", true, ReasonWrongType, Anthropic}},
 		{"nothing", "/api/show", ``, BadRequest{400, "missing request body", true, ReasonEmptyBody, Ollama}},
 		{"white space", "/v1/chat/completions", "\n", BadRequest{400, "EOF", true, ReasonEmptyBody, OpenAI}},
 		{"a syntax error outranks a duplicate", "/api/chat", `{"model":1,"model":1`, BadRequest{400, "unexpected EOF", true, ReasonMalformed, Ollama}},
@@ -277,12 +370,13 @@ func TestParse_CostsLittleWhateverComes(t *testing.T) {
 		// with what append leaves behind on its way; no more than a dozen of the body is live.
 		most = 28 * size
 	)
-	for name, body := range hostileBodies(size) {
+	for name, hostile := range hostileBodies(size) {
 		t.Run(name, func(t *testing.T) {
+			body := hostile.body
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			start := time.Now()
-			_, _ = Parse(routeOf("/api/chat"), body)
+			_, _ = Parse(routeOf(hostile.path), body)
 			took := time.Since(start)
 			runtime.ReadMemStats(&after)
 			if cost := after.TotalAlloc - before.TotalAlloc; cost > most {
@@ -295,8 +389,8 @@ func TestParse_CostsLittleWhateverComes(t *testing.T) {
 			}
 		})
 	}
-	for _, body := range hostileBodies(64 << 10) {
-		check(t, routeOf("/api/chat"), body)
+	for _, hostile := range hostileBodies(64 << 10) {
+		check(t, routeOf(hostile.path), hostile.body)
 	}
 }
 

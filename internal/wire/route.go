@@ -24,8 +24,9 @@ var (
 	headOrPost = []string{"HEAD", "POST"}
 )
 
-// routes are the routes of Ollama 0.24.0, its profiler under /debug/pprof left out: that one
-// is served to whoever asks, and no client of the API does.
+// routes are the routes of Ollama 0.24.0, but for its profiler under /debug/pprof, which no
+// client of the API asks for, and for images and transcriptions: newer versions have no
+// images any more, and a transcription is no JSON that could be judged.
 var routes = [...]Route{
 	{headOrGet, "/", Ollama, Root, Read},
 	{headOrGet, "/api/version", Ollama, Version, Read},
@@ -45,9 +46,6 @@ var routes = [...]Route{
 	{onlyPost, "/v1/responses", OpenAI, Responses, Infer},
 	{onlyGet, "/v1/models", OpenAI, Models, Read},
 	{onlyGet, "/v1/models/:name", OpenAI, Model, Read},
-	{onlyPost, "/v1/images/generations", OpenAI, Image, Infer},
-	{onlyPost, "/v1/images/edits", OpenAI, Image, Infer},
-	{onlyPost, "/v1/audio/transcriptions", OpenAI, Transcribe, Infer},
 	{onlyPost, "/v1/messages", Anthropic, Chat, Infer},
 
 	{onlyPost, "/api/pull", Ollama, Pull, Manage},

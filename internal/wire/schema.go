@@ -3,73 +3,12 @@ package wire
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"reflect"
 	"strings"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/wire/api"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire/openai"
 )
-
-// A form is what the parser knows of one route. A further route is a row of forms and, where
-// it brings one, a type in api, openai or anthropic.
-type form struct {
-	schema *schema
-
-	// streams: a node answers in frames if "stream" asks for them.
-	streams bool
-	// usage: the counts of a stream are there only if "stream_options" asks for them.
-	usage bool
-	// needsMessages: a translator refuses an empty chat before it looks at anything else.
-	needsMessages bool
-	// oldName: "name" is taken where "model" is empty.
-	oldName bool
-	// texts: "input" is a string, strings or nothing.
-	texts bool
-	// commands is the field without which the request only loads or unloads the model.
-	commands string
-
-	// What a node answers where no model is named. %s is the name, which may be white space.
-	noModel       string
-	noModelStatus int
-	// cloud is what a node answers for a hosted model when it may not use it.
-	cloud string
-}
-
-const (
-	modelRequired  = "model is required"
-	modelNotFound  = "model '%s' not found"
-	cloudInference = "ollama cloud is disabled: remote model is unavailable"
-	cloudDetails   = "ollama cloud is disabled: remote model details are unavailable"
-)
-
-// forms are the routes whose bodies are judged, by path.
-var forms = map[string]*form{
-	"/api/generate": {
-		schema: schemaOf[api.GenerateRequest](), streams: true, commands: "prompt",
-		noModel: modelNotFound, noModelStatus: http.StatusNotFound, cloud: cloudInference,
-	},
-	"/api/chat": {
-		schema: schemaOf[api.ChatRequest](), streams: true, commands: "messages",
-		noModel: modelRequired, noModelStatus: http.StatusBadRequest, cloud: cloudInference,
-	},
-	"/api/embed": {
-		schema: schemaOf[api.EmbedRequest](), texts: true,
-		noModel: modelNotFound, noModelStatus: http.StatusNotFound, cloud: cloudInference,
-	},
-	"/api/embeddings": {
-		schema:  schemaOf[api.EmbeddingRequest](),
-		noModel: modelRequired, noModelStatus: http.StatusBadRequest, cloud: cloudInference,
-	},
-	"/api/show": {
-		schema: schemaOf[api.ShowRequest](), oldName: true,
-		noModel: modelRequired, noModelStatus: http.StatusBadRequest, cloud: cloudDetails,
-	},
-	"/v1/chat/completions": {
-		schema: schemaOf[openai.ChatCompletionRequest](), streams: true, usage: true, needsMessages: true,
-		noModel: modelRequired, noModelStatus: http.StatusBadRequest, cloud: cloudInference,
-	},
-}
 
 // A kind is what JSON a node takes for a value. null is taken for every kind and changes
 // nothing.
@@ -91,6 +30,8 @@ const (
 	kindDuration             // seconds, or a string as time.ParseDuration takes it
 	kindThink                // a bool, or one of api.ThinkLevels
 	kindTypes                // a string or strings
+	kindTexts                // a string, or an array of elem
+	kindUnion                // an object of one of several kinds, which its type tells
 )
 
 // A schema is what a node's types say of a value. Schemas are recursive and immutable.
@@ -102,16 +43,32 @@ type schema struct {
 	// decoding.
 	decodesItself bool
 
-	fields []field
-	exact  map[string]int // index in fields by name
-	folded map[string]int // the same by folded name
-	shadow reflect.Type   // the type itself, which words the refusals
+	fields   []field
+	exact    map[string]int // index in fields by name
+	folded   map[string]int // the same by folded name
+	required uint64         // the fields, by index, without which a node cannot decode the struct
+
+	variants map[string]*schema // of a union, by the word in "type"
+	look     *schema            // of a union: what a node reads of it before it knows the type
+	word     string             // of a variant of a union: its word
+
+	shadow reflect.Type // the type itself, which words the refusals
 }
 
 // A field is one of a struct under its canonical name.
 type field struct {
 	name   string
 	schema *schema
+	// later says that a node keeps the text of the value, and decodes it when it has decoded
+	// the others.
+	later bool
+}
+
+// A union is a type that decodes into one of several others.
+type union interface {
+	// Variants are the types by the word in "type", and a struct of the fields that a node
+	// reads first.
+	Variants() (look reflect.Type, byWord map[string]reflect.Type)
 }
 
 // fieldLimit is how many fields a struct may have: as many as a word has bits.
@@ -133,9 +90,15 @@ func derive(t reflect.Type, known map[reflect.Type]*schema) *schema {
 	s := &schema{shadow: t}
 	known[t] = s
 	s.decodesItself = reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]())
+	if u, ok := reflect.Zero(t).Interface().(union); ok {
+		s.deriveVariants(u, known)
+		return s
+	}
 	if special, ok := specials[t]; ok {
 		s.kind = special
 		switch special {
+		case kindTexts:
+			s.elem = derive(t.Elem(), known)
 		case kindTypes:
 			s.elem = derive(reflect.TypeFor[string](), known)
 		case kindOrdered:
@@ -178,12 +141,34 @@ func (s *schema) deriveFields(known map[reflect.Type]*schema) {
 	for f := range s.shadow.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		i := len(s.fields)
-		s.fields = append(s.fields, field{name, derive(f.Type, known)})
+		s.fields = append(s.fields, field{name: name, schema: derive(f.Type, known)})
+		// The tag wire is for what the types do not tell, since they decode such a field themselves.
+		switch f.Tag.Get("wire") {
+		case "later,required":
+			s.required |= 1 << i
+			fallthrough
+		case "later":
+			s.fields[i].later = true
+			s.fields[i].schema = &schema{kind: kindTexts, elem: s.fields[i].schema.elem, shadow: f.Type}
+		}
 		s.exact[name] = i
 		s.folded[string(appendFolded(nil, []byte(name)))] = i
 	}
 	if n := len(s.fields); n > fieldLimit || len(s.folded) != n {
 		panic(fmt.Sprintf("wire: the fields of %s are too many or fold together", s.shadow))
+	}
+}
+
+func (s *schema) deriveVariants(u union, known map[reflect.Type]*schema) {
+	look, byWord := u.Variants()
+	s.kind, s.look, s.variants = kindUnion, derive(look, known), map[string]*schema{}
+	for word, t := range byWord {
+		variant := derive(t, known)
+		if variant.word != "" {
+			panic(fmt.Sprintf("wire: %s is two variants", t))
+		}
+		variant.word = word
+		s.variants[word] = variant
 	}
 }
 
@@ -196,4 +181,5 @@ var specials = map[reflect.Type]kind{
 	reflect.TypeFor[api.PropertyType]():              kindTypes,
 	reflect.TypeFor[api.ToolCallFunctionArguments](): kindOrdered,
 	reflect.TypeFor[api.ToolPropertiesMap]():         kindOrdered,
+	reflect.TypeFor[openai.ResponsesInput]():         kindTexts,
 }

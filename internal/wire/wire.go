@@ -42,15 +42,13 @@ const (
 	Blob
 	Account // sign-in, sign-out, keys of the hosted service
 	Web     // search and fetch through the hosted service
-	Image
-	Transcribe
 )
 
 // String is the word used in logs, metrics and configuration.
 func (o Operation) String() string {
 	return [...]string{
 		"root", "version", "status", "tags", "ps", "show", "models", "model", "chat", "generate", "embed",
-		"responses", "copy", "delete", "create", "pull", "push", "blob", "account", "web", "image", "transcribe",
+		"responses", "copy", "delete", "create", "pull", "push", "blob", "account", "web",
 	}[o]
 }
 

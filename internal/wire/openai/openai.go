@@ -30,6 +30,32 @@ type ChatCompletionRequest struct {
 	DebugRenderOnly  bool            `json:"_debug_render_only"`
 }
 
+// CompletionRequest is the body of POST /v1/completions.
+type CompletionRequest struct {
+	Model            string         `json:"model"`
+	Prompt           string         `json:"prompt"`
+	FrequencyPenalty float32        `json:"frequency_penalty"`
+	MaxTokens        *int           `json:"max_tokens"`
+	PresencePenalty  float32        `json:"presence_penalty"`
+	Seed             *int           `json:"seed"`
+	Stop             any            `json:"stop"`
+	Stream           bool           `json:"stream"`
+	StreamOptions    *StreamOptions `json:"stream_options"`
+	Temperature      *float32       `json:"temperature"`
+	TopP             float32        `json:"top_p"`
+	Suffix           string         `json:"suffix"`
+	Logprobs         *int           `json:"logprobs"`
+	DebugRenderOnly  bool           `json:"_debug_render_only"`
+}
+
+// EmbedRequest is the body of POST /v1/embeddings.
+type EmbedRequest struct {
+	Input          any    `json:"input"`
+	Model          string `json:"model"`
+	Dimensions     int    `json:"dimensions"`
+	EncodingFormat string `json:"encoding_format"`
+}
+
 // A Message is one of a chat. Its content is a string or parts.
 type Message struct {
 	Role       string     `json:"role"`
