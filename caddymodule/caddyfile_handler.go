@@ -28,9 +28,10 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		class  interactive|background|batch
 //		models <globs...>
 //		manage deny|allow
+//		pass   <paths...>
 //	}
 //
-// The block may be left out. models may stand several times; its globs add up.
+// The block may be left out. models and pass may stand several times and add up.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	if err := alone(d); err != nil {
@@ -42,6 +43,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			{name: "class", read: choice(&h.Class, "interactive", "background", "batch")},
 			{name: "models", read: h.readModels, often: true},
 			{name: "manage", read: choice(&h.Manage, "deny", "allow")},
+			{name: "pass", read: h.readPass, often: true},
 		},
 		elsewhere: wordsAt("the global option ollama", "node", "health", "queue", "limits", "attempts"),
 	}
@@ -65,6 +67,18 @@ func (h *Handler) readModels(d *caddyfile.Dispenser) error {
 	if !found {
 		return d.Errf("models needs at least one glob, as in: models llama3* qwen*")
 	}
+	return nil
+}
+
+func (h *Handler) readPass(d *caddyfile.Dispenser) error {
+	paths := d.RemainingArgs()
+	if len(paths) == 0 {
+		return d.Errf("pass needs at least one path, as in: pass /api/new-thing")
+	}
+	if _, err := gateway.NewSite(gateway.SiteConfig{Pass: paths}); err != nil {
+		return d.WrapErr(err)
+	}
+	h.Pass = append(h.Pass, paths...)
 	return nil
 }
 

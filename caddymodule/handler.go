@@ -37,6 +37,11 @@ type Handler struct {
 	// unloading a model. Default: `deny`.
 	Manage string `json:"manage,omitempty"`
 
+	// Paths of routes that a newer Ollama has and the gateway does not know, such as
+	// `/api/new-thing`. Their requests go to the least busy node as they are, without
+	// credentials; nothing in them is judged, and `models` does not apply. Default: none.
+	Pass []string `json:"pass,omitempty"`
+
 	settings *gateway.Settings
 	site     *gateway.Site
 	listens  atomic.Pointer[listening]
@@ -62,7 +67,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.site, err = gateway.NewSite(gateway.SiteConfig{Class: h.Class, Models: h.Models, Manage: manage})
+	h.site, err = gateway.NewSite(gateway.SiteConfig{Class: h.Class, Models: h.Models, Manage: manage, Pass: h.Pass})
 	if err != nil {
 		return err
 	}

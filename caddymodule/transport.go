@@ -16,6 +16,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/transport"
 )
 
 const (
@@ -40,7 +42,7 @@ var transports = caddy.NewUsagePool()
 // A nodeTransport is the pooled way to one node. It is safe for concurrent use and works on
 // after its Destruct, for requests that are still running: it just keeps nothing idle.
 type nodeTransport struct {
-	http    *http.Transport
+	*transport.Transport
 	headers http.Header
 }
 
@@ -48,17 +50,14 @@ type nodeTransport struct {
 // engine holds, and may log, has no secret in it.
 func (t *nodeTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if len(t.headers) == 0 {
-		return t.http.RoundTrip(r)
+		return t.Transport.RoundTrip(r)
 	}
 	sent := r.Clone(r.Context())
 	for name, values := range t.headers {
 		sent.Header[name] = values
 	}
-	return t.http.RoundTrip(sent)
+	return t.Transport.RoundTrip(sent)
 }
-
-// CloseIdleConnections closes connections that carry no request.
-func (t *nodeTransport) CloseIdleConnections() { t.http.CloseIdleConnections() }
 
 // Destruct implements caddy.Destructor.
 func (t *nodeTransport) Destruct() error {
@@ -80,10 +79,14 @@ func loadTransport(ctx caddy.Context, n *resolvedNode, dialTimeout time.Duration
 	if err != nil {
 		return nil, "", err
 	}
-	made.Proxy = nil // a node is an internal host, whatever HTTP_PROXY says
-
+	// Caddy's transport itself is not used, only what it knows of dialling and TLS.
 	pooled, _, err := transports.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return &nodeTransport{http: made, headers: n.headers}, nil
+		return &nodeTransport{Transport: transport.New(transport.Options{
+			Dial:             made.DialContext,
+			TLS:              made.TLSClientConfig,
+			HandshakeTimeout: made.TLSHandshakeTimeout,
+			MaxIdle:          settings.KeepAlive.MaxIdleConnsPerHost,
+		}), headers: n.headers}, nil
 	})
 	if err != nil {
 		return nil, "", err
@@ -94,9 +97,7 @@ func loadTransport(ctx caddy.Context, n *resolvedNode, dialTimeout time.Duration
 // transportSettings are Caddy's own, as far as a node needs them. Waiting for a response is
 // limited where the try is made, not here: a cold load takes minutes.
 func transportSettings(n *resolvedNode, dialTimeout time.Duration) *reverseproxy.HTTPTransport {
-	plain := false
 	t := &reverseproxy.HTTPTransport{
-		Compression: &plain, // frames must not wait in a compressor
 		DialTimeout: caddy.Duration(dialTimeout),
 		KeepAlive:   &reverseproxy.KeepAlive{MaxIdleConnsPerHost: max(minIdleConns, 4*n.slots)},
 		// A connection a call: on a shared one a fault, or a reader that pauses, would hit all.
