@@ -72,10 +72,10 @@ type Step struct {
 	queue Scheduler
 	fleet Fleet
 	via   string
-	// header is of every judged request: nothing of the client's. It is never changed.
-	header http.Header
-	opts   Options
-	pumps  *sync.WaitGroup
+	// model is what all judged requests to nodes have in common: nothing of a client's.
+	model *http.Request
+	opts  Options
+	pumps *sync.WaitGroup
 }
 
 // New makes the step. ctx is the engine's and ends all upstream calls; via is the engine's
@@ -84,11 +84,14 @@ type Step struct {
 func New(ctx context.Context, queue Scheduler, f Fleet, pumps *sync.WaitGroup, via string, opts Options) *Step {
 	return &Step{
 		ctx: ctx, queue: queue, fleet: f, via: via, opts: opts.withDefaults(), pumps: pumps,
-		header: http.Header{
-			"Content-Type":    {"application/json"},
-			"Accept-Encoding": {"identity"},
-			"User-Agent":      {"caddy-ollama"},
-			"Via":             {"1.1 " + via},
+		model: &http.Request{
+			Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+			Header: http.Header{
+				"Content-Type":    {"application/json"},
+				"Accept-Encoding": {"identity"},
+				"User-Agent":      {"caddy-ollama"},
+				"Via":             {"1.1 " + via},
+			},
 		},
 	}
 }

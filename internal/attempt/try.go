@@ -95,14 +95,10 @@ func (t *try) send() (*http.Response, error) {
 
 // post sends a judged request: a fresh one, with nothing of the client's headers.
 func (s *Step) post(ctx context.Context, node *fleet.Node, r *wire.Request) (*http.Response, error) {
-	req := &http.Request{
-		Method: http.MethodPost, URL: target(node.URL(), r.Route.Path), Host: node.URL().Host,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header:        s.header, // which transports do not change
-		Body:          io.NopCloser(r.Body.Reader()),
-		ContentLength: r.Body.Len(),
-	}
-	return node.RoundTrip(req.WithContext(ctx))
+	req := s.model.WithContext(ctx) // a copy
+	req.URL, req.Host = target(node.URL(), r.Route.Path), node.URL().Host
+	req.Body, req.ContentLength = io.NopCloser(r.Body.Reader()), r.Body.Len()
+	return node.RoundTrip(req)
 }
 
 // target is a path at a node, whose URL may have one of its own before it.
@@ -278,6 +274,9 @@ func (t *try) close() {
 		t.total.Stop()
 	}
 	t.cancel(nil)
+	if t.frames != nil {
+		t.frames.Release()
+	}
 	if t.body != nil {
 		t.body.Close()
 	}

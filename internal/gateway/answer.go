@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/recording"
@@ -43,11 +44,11 @@ func (q *request) stream(c *call.Call) error {
 	q.w.Header().Set("Content-Type", wire.StreamType(q.route.Dialect))
 	q.w.WriteHeader(http.StatusOK)
 	control := http.NewResponseController(q.w)
-	frames := make([]recording.Frame, batchFrames)
-	var joined []byte
+	s := scratches.Get().(*scratch)
+	defer s.release()
 	for {
-		n, err := reader.Read(q.ctx(), frames)
-		if data := q.told(c, frames[:n], &joined); len(data) > 0 {
+		n, err := reader.Read(q.ctx(), s.frames[:])
+		if data := q.told(c, s.frames[:n], &s.joined); len(data) > 0 {
 			if _, err := q.w.Write(data); err != nil {
 				return nil // the client has left
 			}
@@ -131,29 +132,38 @@ func (q *request) whole(reader *recording.Reader, c *call.Call) (contentType str
 	if contentType, body, ok := reader.Object(); ok {
 		return contentType, body, nil
 	}
-	var answer [][]byte
-	frames := make([]recording.Frame, batchFrames)
-	for {
-		n, err := reader.Read(q.ctx(), frames)
-		for _, f := range frames[:n] {
-			answer = append(answer, f.Data)
-		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return "", nil, err
-		}
-	}
-	return wire.Fold(q.route.Dialect, q.route.Operation, values(answer))
-}
-
-func values(frames [][]byte) func(yield func([]byte) bool) {
-	return func(yield func([]byte) bool) {
-		for _, f := range frames {
-			if !yield(f) {
-				return
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	// Folded while it grows, so that little is left to do at the end.
+	contentType, body, folded := wire.Fold(q.route.Dialect, q.route.Operation, func(yield func([]byte) bool) {
+		for err == nil {
+			var n int
+			n, err = reader.Read(q.ctx(), s.frames[:])
+			for _, f := range s.frames[:n] {
+				if !yield(f.Data) {
+					return
+				}
 			}
 		}
+	})
+	if !errors.Is(err, io.EOF) && err != nil {
+		return "", nil, err
 	}
+	return contentType, body, folded
+}
+
+// A scratch is what it takes to read a recording.
+type scratch struct {
+	frames [batchFrames]recording.Frame
+	joined []byte
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+func (s *scratch) release() {
+	clear(s.frames[:]) // or the frames would live on here
+	if cap(s.joined) > 64<<10 {
+		s.joined = nil
+	}
+	scratches.Put(s)
 }

@@ -20,6 +20,9 @@ import (
 // some 30,000 frames of a chat, ten times a long answer.
 const DefaultLimit = 4 << 20
 
+// firstFrames is how many frames a recording has room for before it grows: a short answer.
+const firstFrames = 16
+
 var (
 	// ErrAbandoned is the cause of the end of an upstream call whose last reader has left.
 	ErrAbandoned = errors.New("nobody waits for the answer any more")
@@ -130,6 +133,9 @@ func (w *Writer) Append(data []byte, kind wire.FrameKind, more bool) error {
 	if w.left || w.ended {
 		w.mu.Unlock()
 		return ErrAbandoned
+	}
+	if w.frames == nil {
+		w.frames = make([]Frame, 0, firstFrames)
 	}
 	w.frames = append(w.frames, Frame{Data: data, At: time.Since(w.start), Kind: kind})
 	w.kept += len(data)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -20,9 +21,13 @@ import (
 type frameReader struct {
 	src []byte
 	buf bytes.Buffer
-	dec jsontext.Decoder
+	dec *jsontext.Decoder // between open and close
 	err error
 }
+
+// decoders are shared by all answers: what one has grown to know keys twice is worth keeping,
+// but not for each stream.
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 
 // anyKind stands for whatever kind of value there is.
 const anyKind jsontext.Kind = 0
@@ -33,6 +38,7 @@ var errTrailing = errors.New("text after the value")
 func (r *frameReader) open(src []byte) {
 	r.src, r.err = src, nil
 	r.buf = *bytes.NewBuffer(src) // the decoder reads a Buffer in place
+	r.dec = decoders.Get().(*jsontext.Decoder)
 	r.dec.Reset(&r.buf, jsontext.AllowInvalidUTF8(true))
 	r.enter('{')
 }
@@ -46,7 +52,10 @@ func (r *frameReader) close() error {
 			r.err = err
 		}
 	}
-	r.buf, r.src = bytes.Buffer{}, nil // holds no frame
+	r.buf, r.src = bytes.Buffer{}, nil
+	r.dec.Reset(&r.buf) // neither of them holds the frame
+	decoders.Put(r.dec)
+	r.dec = nil
 	return r.err
 }
 

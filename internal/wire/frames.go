@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync"
 )
 
 // FrameLimit is the longest frame in bytes, its terminator included. A node's longest
@@ -36,8 +37,9 @@ type Splitter struct {
 	err  error  // what the reader ended with
 	from int
 	scan int
-	end  int    // of the frame at from, where Ready has found it
-	slab []byte // what frames are copied to: one allocation for all that came at once
+	end  int               // of the frame at from, where Ready has found it
+	lent *[bufferSize]byte // what buf began with, as long as it is that
+	slab []byte            // what frames are copied to: one allocation for all that came at once
 }
 
 // NewSplitter splits what it reads from r, which speaks d. It reads no further than it must.
@@ -180,7 +182,7 @@ func (s *Splitter) fill() {
 		s.from, s.scan = 0, s.scan-s.from
 	}
 	if len(s.buf) == cap(s.buf) {
-		s.buf = append(make([]byte, 0, max(bufferSize, 2*cap(s.buf))), s.buf...)
+		s.grow()
 	}
 	for range 100 { // as many empty reads as bufio bears
 		n, err := s.r.Read(s.buf[len(s.buf):cap(s.buf)])
@@ -191,6 +193,31 @@ func (s *Splitter) fill() {
 		}
 	}
 	s.err = io.ErrNoProgress
+}
+
+// buffers are those of splitters before a long frame.
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// grow doubles the buffer.
+func (s *Splitter) grow() {
+	if s.buf == nil {
+		s.lent = buffers.Get().(*[bufferSize]byte)
+		s.buf = s.lent[:0]
+		return
+	}
+	s.buf = append(make([]byte, 0, 2*cap(s.buf)), s.buf...)
+	s.Release()
+}
+
+// Release gives the buffer to other splitters. Next must not be called again.
+func (s *Splitter) Release() {
+	if s.lent != nil {
+		if cap(s.buf) == bufferSize {
+			s.buf = nil
+		}
+		buffers.Put(s.lent)
+		s.lent = nil
+	}
 }
 
 // fail ends the splitter with err and lets its memory go.
