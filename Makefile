@@ -1,11 +1,12 @@
 # One set of build flags everywhere (the defaults): another set would compile Caddy a second
 # time, which takes minutes.
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-engine test-caddy race lint fmt fuzz bench need-go need-cc
+.PHONY: help build run test test-engine test-caddy test-clients race lint fmt fuzz bench bench-micro need-go need-cc need-npm
 
 GO      ?= go
 ENGINE  := ./internal/...
 CADDY   := ./caddymodule/... ./cmd/...
+CLIENTS := test/clients
 FUZZ    ?= 30s
 
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
@@ -20,7 +21,7 @@ build: need-go ## the binary, as bin/caddy-ollama
 run: need-go ## the gateway on http://localhost:8080, no file needed
 	$(GO) run ./cmd/caddy-ollama up
 
-test: test-engine test-caddy ## everything that CI checks
+test: test-engine test-caddy test-clients ## everything that CI checks
 
 test-engine: need-go need-cc ## the packages without Caddy, under the race detector
 	$(GO) vet $(ENGINE)
@@ -29,6 +30,15 @@ test-engine: need-go need-cc ## the packages without Caddy, under the race detec
 test-caddy: need-go ## the Caddy module, the commands and the binary, end to end
 	$(GO) vet $(CADDY)
 	$(GO) test -timeout 30m $(CADDY)
+
+# Real clients drive the built binary; they are a module and npm packages of their own.
+test-clients: need-go $(CLIENTS)/node_modules/.package-lock.json ## unmodified clients of all dialects against the built binary
+	cd $(CLIENTS) && $(GO) vet ./...
+	cd $(CLIENTS) && $(GO) test -count=1 -timeout 10m ./...
+
+$(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json $(CLIENTS)/package.json | need-npm
+	cd $(CLIENTS) && npm ci --ignore-scripts --loglevel=error
+	@touch $@
 
 race: need-go need-cc ## all packages under the race detector: compiles Caddy once more
 	$(GO) test -race -timeout 40m ./...
@@ -48,7 +58,10 @@ fuzz: need-go ## each fuzzer for FUZZ (30s)
 		done || exit 1; \
 	done
 
-bench: need-go ## the benchmarks of the engine packages
+bench: build ## the gateway beside plain Caddy, into bench/results.md: see bench/README.md
+	$(GO) run ./bench -binary bin/caddy-ollama -out bench/results.md
+
+bench-micro: need-go ## the benchmarks of the engine packages
 	$(GO) test -run '^$$' -bench . -benchmem $(ENGINE)
 
 need-go:
@@ -59,3 +72,12 @@ need-cc:
 	@command -v gcc >/dev/null || command -v clang >/dev/null || \
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy gcc libc6-dev; } || \
 		{ echo "a C compiler is needed for the race detector: install gcc"; exit 1; }
+
+# The npm clients want node 20; where it is older, npm brings another one for the tests alone.
+need-npm:
+	@command -v npm >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy --no-install-recommends nodejs npm; } || \
+		{ echo "npm is needed for the clients that are npm packages: install node 20 or newer and npm"; exit 1; }
+	@node -e 'process.exit(parseInt(process.versions.node) < 20)' || \
+		ls $(CLIENTS)/runtime/node_modules/node-*/bin/node >/dev/null 2>&1 || \
+		{ cd $(CLIENTS)/runtime && npm ci --ignore-scripts --loglevel=error; }

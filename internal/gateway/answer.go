@@ -134,7 +134,7 @@ func (q *request) whole(reader *recording.Reader, c *call.Call) (contentType str
 	}
 	s := scratches.Get().(*scratch)
 	defer s.release()
-	// Folded while it grows, so that little is left to do at the end.
+	reader.WaitForMuch()
 	contentType, body, folded := wire.Fold(q.route.Dialect, q.route.Operation, func(yield func([]byte) bool) {
 		for err == nil {
 			var n int

@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // A Reader follows a recording from its beginning. Each has its own place; one reader is
@@ -13,6 +14,8 @@ type Reader struct {
 	rec    *recording
 	wake   chan struct{} // holds one token: something has changed since the last look
 	closed sync.Once
+
+	patient atomic.Bool // not to be woken for each frame
 
 	next int  // number of the frame to read next; guarded by rec.mu
 	slow bool // it was cut; guarded by rec.mu
@@ -52,6 +55,10 @@ func (f *Reader) look(into []Frame) (int, error) {
 	}
 	return 0, io.EOF
 }
+
+// WaitForMuch makes the reader wait for the end, or for so much that it would soon fall behind:
+// who only wants the whole is not woken for each frame.
+func (f *Reader) WaitForMuch() { f.patient.Store(true) }
 
 // Object gives the object that the recording is instead of frames, if it is one. It does
 // not wait: an Answerer returns when the first frame or the object is there.

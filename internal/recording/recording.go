@@ -143,9 +143,10 @@ func (w *Writer) Append(data []byte, kind wire.FrameKind, more bool) error {
 	if w.total > w.limit {
 		w.trimLocked()
 	}
+	much := w.kept > w.limit/2
 	w.mu.Unlock()
 	if !more {
-		w.wake()
+		w.wake(much)
 	}
 	return nil
 }
@@ -180,12 +181,16 @@ func (w *Writer) end(err error) {
 	w.mu.Unlock()
 	close(w.done)
 	w.cancel(nil)
-	w.wake()
+	w.wake(true)
 }
 
-// wake tells the readers to look again. Their channels hold one token, so it never blocks.
-func (r *recording) wake() {
+// wake tells the readers to look again, the patient ones only if all is set. Their channels
+// hold one token, so it never blocks.
+func (r *recording) wake(all bool) {
 	for _, f := range *r.readers.Load() {
+		if !all && f.patient.Load() {
+			continue
+		}
 		select {
 		case f.wake <- struct{}{}:
 		default:

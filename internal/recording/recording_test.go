@@ -290,3 +290,47 @@ func BenchmarkAppend(b *testing.B) {
 		})
 	}
 }
+
+func TestReader_ThatWaitsForMuchIsWokenForTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := New(t.Context(), 100)
+		f, err := w.Follow()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		f.WaitForMuch()
+		var reads []int
+		read := make(chan struct{})
+		go func() { // ends with the recording
+			defer close(read)
+			for {
+				n, err := f.Read(t.Context(), make([]Frame, 20))
+				if err != nil {
+					if err != io.EOF {
+						t.Error(err)
+					}
+					return
+				}
+				reads = append(reads, n)
+			}
+		}()
+		synctest.Wait()
+		for range 20 { // 200 bytes: it would be cut if it slept on
+			if err := w.Append([]byte("0123456789"), wire.Part, false); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+		}
+		w.Append([]byte("."), wire.Final, true)
+		w.Complete()
+		<-read
+		total := 0
+		for _, n := range reads {
+			total += n
+		}
+		if total != 21 || len(reads) > 10 {
+			t.Errorf("frames read at once: %v, want 21 in few reads", reads)
+		}
+	})
+}
