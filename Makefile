@@ -78,6 +78,6 @@ need-npm:
 	@command -v npm >/dev/null || \
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy --no-install-recommends nodejs npm; } || \
 		{ echo "npm is needed for the clients that are npm packages: install node 20 or newer and npm"; exit 1; }
-	@node -e 'process.exit(parseInt(process.versions.node) < 20)' || \
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || \
 		ls $(CLIENTS)/runtime/node_modules/node-*/bin/node >/dev/null 2>&1 || \
 		{ cd $(CLIENTS)/runtime && npm ci --ignore-scripts --loglevel=error; }
