@@ -366,3 +366,9 @@ func TestFaultOf_NamesWhatHappened(t *testing.T) {
 		}
 	}
 }
+
+func TestAnswer_EventsUnderTheNameOfRecordsAreEvents(t *testing.T) {
+	if !isStream("application/x-ndjson", wire.Anthropic) || isStream("application/x-ndjson", wire.OpenAI) || isStream("text/event-stream", wire.Ollama) {
+		t.Error("only a node with a web search tool misnames its events")
+	}
+}

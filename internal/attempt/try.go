@@ -75,7 +75,7 @@ func (t *try) begin() (err error) {
 	switch {
 	case mediaType == "application/json":
 		return t.object(resp)
-	case mediaType != wire.StreamType(t.call.Request.Route.Dialect):
+	case !isStream(mediaType, t.call.Request.Route.Dialect):
 	case t.call.Request.Task == wire.Answer:
 		return t.beginFrames()
 	default:
@@ -84,6 +84,12 @@ func (t *try) begin() (err error) {
 		return t.object(resp)
 	}
 	return fmt.Errorf("%w: content type %q", errProtocol, mediaType)
+}
+
+// isStream tells whether an answer of that type is a stream of the dialect. A node that has
+// been given a web search tool sends its events under the name of native records.
+func isStream(mediaType string, d wire.Dialect) bool {
+	return mediaType == wire.StreamType(d) || d == wire.Anthropic && mediaType == wire.StreamType(wire.Ollama)
 }
 
 func (t *try) send() (*http.Response, error) {
