@@ -1,17 +1,24 @@
-// Package fleet owns the nodes and what is known of each: whether it is up, which models lie
-// on its disk, which runners are loaded, and what the models are.
+// Package fleet owns the nodes and what is known of each: its state and speed, which models
+// lie on its disk, which runners are loaded, and what the models are.
 //
 // Each node is polled by one goroutine of its own, so a node that hangs hangs nothing else;
 // traffic teaches the rest at once. All of it is read from one immutable Snapshot. fleet
 // chooses no node, counts no call and knows nothing of dialects or clients.
+//
+// Two kinds of evidence make a node's State. Checks tell whether it is there: they take it
+// Down and, all alone, bring it back. Calls tell whether it works: too many faults in a row
+// eject it, and no passed check ends that, only time and then one call that it answers. So a
+// node that died is back as soon as it answers, and one that only pretends to be well stays
+// out.
 package fleet
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,35 +33,6 @@ type NodeConfig struct {
 	Key       string            // stands for the transport's settings: equal Name, URL and Key keep the node's state
 }
 
-// Options say how nodes are polled.
-type Options struct {
-	// Interval is the time between version checks of a node, jittered by a tenth. While its
-	// state is about to change it is checked every second, if that is sooner. Default: 5s.
-	Interval time.Duration
-	// Timeout is how long one poll may take. Default: 2s.
-	Timeout time.Duration
-	// Passes is how many checks in a row bring a down node up. The first check of a new node
-	// counts alone. Default: 2.
-	Passes int
-	// Fails is how many failed checks in a row take it down; a refused connection does at
-	// once. Default: 3.
-	Fails int
-	// PsInterval is the time between looks at a node's runners. Default: 2s.
-	PsInterval time.Duration
-	// TagsInterval is the time between looks at a node's models. Default: 30s.
-	TagsInterval time.Duration
-}
-
-func (o Options) withDefaults() Options {
-	o.Interval = cmp.Or(max(o.Interval, 0), 5*time.Second)
-	o.Timeout = cmp.Or(max(o.Timeout, 0), 2*time.Second)
-	o.Passes = cmp.Or(max(o.Passes, 0), 2)
-	o.Fails = cmp.Or(max(o.Fails, 0), 3)
-	o.PsInterval = cmp.Or(max(o.PsInterval, 0), 2*time.Second)
-	o.TagsInterval = cmp.Or(max(o.TagsInterval, 0), 30*time.Second)
-	return o
-}
-
 // A Fleet is the nodes as they are now. It is safe for concurrent use.
 type Fleet struct {
 	log      *slog.Logger
@@ -63,14 +41,25 @@ type Fleet struct {
 	opts     atomic.Pointer[Options]
 	models   identities
 
+	speeds  speeds
+	stirred chan struct{} // holds one: the keeper is to look
+
 	ctx    context.Context // the life of every goroutine here
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu         sync.Mutex // guards what follows; only nodes' locks are taken under it
-	nodes      []*Node    // replaced, never changed
-	configured bool
+	arranging   sync.Mutex // guards what follows and orders the changes of nodes
+	static      []NodeConfig
+	discoverers []*discoverer
+
+	mu         sync.Mutex      // guards what follows; only nodes' locks are taken under it
+	nodes      []*Node         // replaced, never changed
+	drained    map[string]bool // names that Drain was told and Resume not
+	configured bool            // and every discovery has looked once
+	keeping    bool
 	closed     bool
+
+	ejecting sync.Mutex // held from counting the ejected nodes to ejecting one more
 
 	building sync.Mutex // guards what follows and orders the snapshots
 	built    build
@@ -85,7 +74,11 @@ type Fleet struct {
 
 // New returns a fleet without nodes. Close must be called to end its goroutines.
 func New(log *slog.Logger) *Fleet {
-	f := &Fleet{log: log, born: time.Now(), ready: make(chan struct{}), subscribers: make(map[*func()]struct{})}
+	f := &Fleet{
+		log: log, born: time.Now(), ready: make(chan struct{}), subscribers: make(map[*func()]struct{}),
+		stirred: make(chan struct{}, 1), drained: make(map[string]bool),
+	}
+	f.speeds.models = make(map[string]*paces)
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	f.models.known = make(map[string]*shown)
 	f.models.pending = make(map[string]bool)
@@ -97,34 +90,82 @@ func New(log *slog.Logger) *Fleet {
 
 // Configure sets what the fleet is from now on. A node whose Name, URL and Key are those of
 // one there is already keeps that one's pointer, state and polls; it takes over the new slots
-// and transport. Nodes no longer named are polled no more and leave the snapshot. After Close
-// it does nothing.
+// and transport. Nodes no longer named are polled no more and leave the snapshot; they finish
+// their calls. Nodes that opts.Discover finds come after those named here; what was found by
+// the same name before is there at once. After Close it does nothing.
 func (f *Fleet) Configure(nodes []NodeConfig, opts Options) {
 	opts = opts.withDefaults()
+	f.arranging.Lock()
+	f.mu.Lock()
+	closed := f.closed
+	if !closed && !f.keeping {
+		f.keeping = true
+		f.wg.Go(func() { f.keep(f.ctx) }) // ends with Close
+	}
+	f.mu.Unlock()
+	if closed {
+		f.arranging.Unlock()
+		return
+	}
+	f.opts.Store(&opts)
+	f.static = slices.Clone(nodes)
+	old := f.replaceDiscoverersLocked(opts)
+	for _, d := range old {
+		d.cancel()
+	}
+	f.arrangeLocked()
+	for _, d := range f.discoverers {
+		var ctx context.Context
+		ctx, d.cancel = context.WithCancel(f.ctx)
+		f.launch(func() { f.discover(ctx, d) }) // ends with the next Configure, or with Close
+	}
+	f.arranging.Unlock()
+	f.publish()
+	f.stir()
+	for _, d := range old {
+		d.dismiss(slices.Collect(maps.Values(d.nodes)))
+	}
+}
+
+// launch starts a goroutine that Close waits for, unless Close has begun.
+func (f *Fleet) launch(run func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.closed {
+		f.wg.Go(run)
+	}
+}
+
+// arrangeLocked makes the nodes those of the configuration and the discoverers. It is for the
+// caller to publish them. arranging is held.
+func (f *Fleet) arrangeLocked() {
+	configs, looked := f.configsLocked()
 	f.mu.Lock()
 	if f.closed {
 		f.mu.Unlock()
 		return
 	}
-	f.opts.Store(&opts)
-	f.configured = true
-
-	gone := make(map[nodeKey][]*Node, len(f.nodes))
+	f.configured = f.configured || looked
+	left := make(map[nodeKey][]*Node, len(f.nodes))
 	for _, n := range f.nodes {
-		gone[n.key] = append(gone[n.key], n)
+		left[n.key] = append(left[n.key], n)
 	}
-	next := make([]*Node, 0, len(nodes))
-	for _, c := range nodes {
+	next := make([]*Node, 0, len(configs))
+	for _, c := range configs {
 		key := keyOf(c)
-		if kept := gone[key]; len(kept) > 0 {
+		if kept := left[key]; len(kept) > 0 {
 			n := kept[0]
-			gone[key] = kept[1:]
+			left[key] = kept[1:]
 			n.configure(c)
 			n.want(nothing) // it looks at the new intervals
 			next = append(next, n)
 			continue
 		}
 		n := NewNode(c)
+		if f.drained[n.Name()] {
+			n.health.draining = true
+			n.settleLocked(f.opts.Load()) // nobody else knows it yet
+		}
 		ctx, cancel := context.WithCancel(f.ctx)
 		n.end = cancel
 		p := &poller{fleet: f, node: n}
@@ -134,28 +175,38 @@ func (f *Fleet) Configure(nodes []NodeConfig, opts Options) {
 	f.nodes = next
 	f.mu.Unlock()
 
-	for _, nodes := range gone {
-		for _, n := range nodes {
-			n.end()
-		}
+	var gone []*Node
+	for _, nodes := range left {
+		gone = append(gone, nodes...)
 	}
-	f.publish()
+	for _, n := range gone {
+		n.end()
+	}
+	f.speeds.forgetNodes(gone)
 }
 
-// Close ends all polls and waits for them. The last snapshot stays.
+// Close ends all polls and lookups and waits for them. The last snapshot stays.
 func (f *Fleet) Close() {
 	f.mu.Lock()
 	f.closed = true
 	f.mu.Unlock()
 	f.cancel()
 	f.wg.Wait()
+	f.arranging.Lock()
+	old := f.discoverers
+	f.discoverers = nil
+	f.arranging.Unlock()
+	for _, d := range old {
+		d.dismiss(slices.Collect(maps.Values(d.nodes)))
+	}
 }
 
 // Snapshot is what is known now. It is never nil and never changes.
 func (f *Fleet) Snapshot() *Snapshot { return f.snapshot.Load() }
 
 // Ready waits for the first inventory: until every configured node has answered or failed its
-// first round of polls, which takes three Timeouts at most. Once ready, a fleet stays ready.
+// first round of polls, which takes three Timeouts at most, after the first lookup of each
+// Discovery, which takes five seconds at most. Once ready, a fleet stays ready.
 // The error is that of ctx.
 func (f *Fleet) Ready(ctx context.Context) error {
 	select {
@@ -194,12 +245,15 @@ func (f *Fleet) publish() {
 	nodes, configured := f.nodes, f.configured
 	f.mu.Unlock()
 	s, relisted := f.built.next(nodes, configured, &f.models)
-	first := s.Ready && !f.snapshot.Load().Ready
+	was := f.snapshot.Load()
 	f.snapshot.Store(s)
-	if first {
+	if s.Ready && !was.Ready {
 		close(f.ready)
 	}
 	f.building.Unlock()
+	if s.Panic != was.Panic {
+		f.logPanic(s)
+	}
 
 	f.subscribing.Lock()
 	subscribers := make([]func(), 0, len(f.subscribers))

@@ -40,7 +40,7 @@ type identities struct {
 	published  time.Time
 }
 
-// identify queues the digests that are listed by nodes that are up and not known, and forgets
+// identify queues the digests that are listed by nodes that are alive and not known, and forgets
 // those that no node lists any more. No lock may be held.
 func (f *Fleet) identify() {
 	ids := &f.models
@@ -55,7 +55,7 @@ func (f *Fleet) identify() {
 			}
 			listed[r.digest] = true
 			s := ids.known[r.digest]
-			if x.state == Up && !ids.pending[r.digest] && (s == nil || s.tries > 0 && !now.Before(s.retry)) {
+			if x.state.Alive() && !ids.pending[r.digest] && (s == nil || s.tries > 0 && !now.Before(s.retry)) {
 				ids.pending[r.digest] = true
 				ids.queue = append(ids.queue, r.digest)
 			}
@@ -141,7 +141,7 @@ func (ids *identities) dirtyLocked(changed bool) bool {
 	return true
 }
 
-// errNobodyHolds says that no node that is up lists a digest any more.
+// errNobodyHolds says that no node that is alive lists a digest any more.
 var errNobodyHolds = errors.New("no node holds it")
 
 // learnLocked takes over an answer, or that there was none.
@@ -171,14 +171,14 @@ func (ids *identities) learnLocked(digest string, s *shown, err error) bool {
 	return true
 }
 
-// ask asks nodes that are up and list a digest what it is.
+// ask asks nodes that are alive and list a digest what it is.
 func (f *Fleet) ask(ctx context.Context, digest string) (*shown, error) {
 	err := errNobodyHolds
 	asked := 0
 	for _, n := range f.configuredNodes() {
 		x := n.facts.Load()
 		r := x.tags.byDigest[digest]
-		if x.state != Up || r == nil {
+		if !x.state.Alive() || r == nil {
 			continue
 		}
 		if r.cloud {

@@ -2,27 +2,14 @@ package fleet
 
 import (
 	"context"
-	"errors"
-	"math"
 	"sync/atomic"
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
-// Unreachable tells that a node could not be dialled. A refused connection takes it down at
-// once, anything else is one failed check; it is checked again within a second. A dial that
-// was given up by who asked for it is nothing.
-func (f *Fleet) Unreachable(n *Node, err error) {
-	if errors.Is(err, context.Canceled) {
-		return
-	}
-	changed := f.failed(n, check, err, math.MaxInt64) // however many calls were answered before
-	n.want(check)
-	if changed {
-		f.publish()
-	}
-}
+// Unreachable tells that a node could not be dialled: it is a Report of Connect.
+func (f *Fleet) Unreachable(n *Node, err error) { f.Report(n, Outcome{Kind: Connect, Err: err}) }
 
 // ModelMissing tells that a node answered 404 for a model that it lists. The model is out of
 // its inventory until the node lists it anew, and its models are asked again within a second.
@@ -34,8 +21,10 @@ func (f *Fleet) ModelMissing(n *Node, key string) {
 }
 
 // Loaded tells that a call for a model was answered with these runner options: the runner is
-// known at once. It is cheap when nothing is new.
+// known at once, and a node that has come back has proved that it can load. It is cheap when
+// nothing is new.
 func (f *Fleet) Loaded(n *Node, key string, effective wire.RunnerOptions) {
+	f.proved(n)
 	if n.loads(key, effective, f.since()) {
 		f.publish()
 		n.want(ps) // for its size, and for what had to go
@@ -53,7 +42,7 @@ func (f *Fleet) Unloaded(n *Node, key string) {
 
 // Answered tells that a call got its first byte. It is a passed check, and failures of polls
 // that ran meanwhile do not count. A node that is down still shows its inventory before it is
-// up. It takes no lock while the node is well.
+// up; and no passed check ends an ejection. It takes no lock while the node is well.
 func (f *Fleet) Answered(n *Node) {
 	n.alive.Store(int64(f.since()))
 	if n.healthy.Load() {
@@ -61,12 +50,16 @@ func (f *Fleet) Answered(n *Node) {
 	}
 	n.mu.Lock()
 	n.fails = [polls]int{}
-	down := n.facts.Load().state != Up
+	down := !n.health.up
 	if down {
 		n.passes++
+		if n.health.steady.IsZero() {
+			n.health.steady = time.Now()
+		}
 	}
-	n.settleLocked()
+	c := n.settleLocked(f.opts.Load())
 	n.mu.Unlock()
+	f.tell(c)
 	if down {
 		n.want(check)
 	}
@@ -88,7 +81,7 @@ func (l *look) answered() {
 	}
 }
 
-// Lookup asks all nodes that are up for their models now, because one was asked for that
+// Lookup asks all nodes that are alive for their models now, because one was asked for that
 // nobody lists. It returns when the snapshot shows their answers, when ctx ends, or after a
 // second. However often it is called, nodes are asked once a second at most: who comes while
 // a round runs shares it, who comes right after it learns nothing new.
@@ -100,7 +93,7 @@ func (f *Fleet) Lookup(ctx context.Context) {
 		l.waiting.Store(1)
 		f.lastLook = l
 		for _, n := range f.configuredNodes() {
-			if n.facts.Load().state == Up {
+			if n.facts.Load().state.Alive() {
 				l.waiting.Add(1)
 				n.lookFor(l)
 			}

@@ -46,7 +46,7 @@ func merge(inputs []input, known map[string]*shown) (models map[string]*Model, l
 	return models, listed
 }
 
-// byName gathers who lists a name among the nodes that are up, or those that are not.
+// byName gathers who lists a name among the nodes that are alive, or those that are not.
 func byName(inputs []input, up bool, size int, known map[string]*shown) (order []*[]holder) {
 	held := make(map[string]*[]holder, size)
 	order = make([]*[]holder, 0, size)
@@ -67,7 +67,7 @@ func byName(inputs []input, up bool, size int, known map[string]*shown) (order [
 	return order
 }
 
-// mergeName decides what a name means among the nodes that are up and hold it. The identity on
+// mergeName decides what a name means among the nodes that are alive and hold it. The identity on
 // most nodes is the model, the newest of equals. Digests whose identity is not known yet are
 // served like it while they could still turn the vote, and then the identity is not known
 // either; else they wait to be known.

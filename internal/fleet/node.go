@@ -24,10 +24,12 @@ type Node struct {
 	wake    chan struct{}      // holds one: something was wanted
 	facts   atomic.Pointer[facts]
 	alive   atomic.Int64 // when a call was answered last, as Fleet.since
-	healthy atomic.Bool  // up and no check has failed since the last that passed
+	healthy atomic.Bool  // up, and nothing has failed since the last that went well
 
 	mu       sync.Mutex // guards what follows and orders the facts
-	passes   int        // checks passed in a row while it is down
+	health   health
+	next     time.Time  // when time alone changes the facts; zero: never
+	passes   int        // checks passed in a row
 	fails    [polls]int // polls of a kind that failed in a row while it is up
 	loaded   map[string]loading
 	unloaded map[string]time.Duration // when an unload was answered, by model
@@ -56,6 +58,15 @@ type facts struct {
 	checked bool // its first round is over
 	tags    *inventory
 	runners []Runner
+
+	draining  bool
+	ejected   bool // even while it is down
+	dials     bool // for dials alone
+	until     time.Time
+	ejections int
+	load      int                // what its last faults count
+	share     float64            // of its slots
+	weights   map[string]float64 // by model, below 1; replaced, never changed
 }
 
 // A loading is what Loaded told of a runner.
@@ -83,7 +94,8 @@ func NewNode(c NodeConfig) *Node {
 	}
 	n.alive.Store(-1)
 	n.configure(c)
-	n.facts.Store(&facts{state: Down, reason: "not checked yet", since: time.Now(), tags: &inventory{}})
+	n.health.why = "not checked yet"
+	n.facts.Store(&facts{state: Down, reason: n.health.why, since: time.Now(), tags: &inventory{}, share: 1})
 	return n
 }
 

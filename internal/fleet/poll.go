@@ -103,7 +103,7 @@ func (p *poller) sooner(k poll, t time.Time) {
 // due is when the next round begins.
 func (p *poller) due() time.Time {
 	t := p.next[check]
-	if p.doubt || p.node.facts.Load().state != Up {
+	if p.doubt || !p.node.facts.Load().state.Alive() {
 		return t
 	}
 	for k := range polls {
@@ -127,7 +127,9 @@ func (p *poller) round(ctx context.Context) {
 			p.fail(ctx, check, err, begun)
 			return
 		}
-		rising = n.passed(p.opts.Passes)
+		var c change
+		rising, c = n.passed(p.opts)
+		f.tell(c)
 		changed := n.versionIs(version)
 		if changed {
 			// Another server program: perhaps with other models, certainly with other runners.
@@ -138,7 +140,7 @@ func (p *poller) round(ctx context.Context) {
 			f.publish()
 		}
 	}
-	if p.doubt || !rising && n.facts.Load().state != Up {
+	if p.doubt || !rising && !n.facts.Load().state.Alive() {
 		return
 	}
 
@@ -175,7 +177,6 @@ func (p *poller) round(ctx context.Context) {
 	}
 	if rising {
 		f.rise(n)
-		f.publish()
 	}
 }
 
@@ -189,15 +190,19 @@ func (p *poller) begin(k poll) time.Duration {
 func (p *poller) again(k poll) {
 	now := time.Now()
 	p.next[k] = now.Add(jitter(interval(p.opts, k)))
-	if k == check && p.node.changing() {
-		p.next[k] = now.Add(p.soon())
-	}
 	p.node.mu.Lock()
-	if p.node.fails[k] != 0 {
-		p.node.fails[k] = 0
-		p.node.settleLocked()
-	}
+	p.node.fails[k] = 0
+	c := p.node.settleLocked(p.opts)
+	changing, up := p.node.changingLocked(), p.node.health.up
 	p.node.mu.Unlock()
+	p.fleet.tell(c)
+	if k == check && changing {
+		wait := p.soon()
+		if !up {
+			wait /= 2 // it answers: the sooner it is sure, the sooner it is used
+		}
+		p.next[k] = now.Add(wait)
+	}
 }
 
 // fail sets the time of the next poll after one that was not answered, and counts it.
@@ -205,24 +210,24 @@ func (p *poller) fail(ctx context.Context, k poll, err error, begun time.Duratio
 	if ctx.Err() != nil {
 		return // it was ours to end
 	}
-	changed := p.fleet.failed(p.node, k, err, begun)
+	p.fleet.failed(p.node, k, err, begun)
 	now := time.Now()
 	wait := jitter(p.opts.Interval)
-	if p.node.facts.Load().state == Up {
+	switch {
+	case p.node.facts.Load().state.Alive():
 		wait = p.soon()
+	case !answers(err):
+		// Whatever comes back there is wanted soon, and a dial costs little.
+		wait = jitter(p.soon())
 	}
 	p.next[check] = now.Add(wait)
 	p.next[k] = now.Add(wait)
-	if changed {
-		p.fleet.publish()
-	}
 }
 
-// changing tells whether one or a few checks more would change the state.
-func (n *Node) changing() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.fails != [polls]int{} || n.facts.Load().state != Up && n.passes > 0
+// changingLocked tells whether one or a few checks more would change the state.
+func (n *Node) changingLocked() bool {
+	h := &n.health
+	return n.fails != [polls]int{} || !h.up && n.passes > 0 || h.ejection.dials
 }
 
 func (p *poller) soon() time.Duration { return min(soon, p.opts.Interval) }

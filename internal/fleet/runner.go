@@ -183,7 +183,7 @@ func (n *Node) loads(key string, effective wire.RunnerOptions, at time.Duration)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := n.facts.Load()
-	if now.state != Up {
+	if !now.state.Alive() {
 		return false // what it has in memory is asked when it comes up
 	}
 	l := loading{options: effective, at: at}

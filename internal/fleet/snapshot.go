@@ -18,7 +18,8 @@ type Snapshot struct {
 	// Models are what the nodes can serve, by wire.ModelName.Key. One that only nodes hold
 	// that are down is among them, with no Nodes.
 	Models  map[string]*Model
-	Version string // the lowest among the nodes that are up, "" if none is
+	Version string // the lowest among the nodes that are alive, "" if none is
+	Panic   bool   // fewer than half of the nodes would be usable: ejected ones are used, too
 
 	listed []*Model // those with Nodes, as /api/tags lists them
 }
@@ -32,17 +33,53 @@ type NodeView struct {
 	Version string    // that it answered last
 	Models  int       // on its disk, when it was asked last
 	Runners []Runner  // none while it is down
+
+	Draining  bool      // by the operator, also while it is down
+	Ejections int       // that are not forgotten
+	Until     time.Time // when it may be tried again, if Ejected
+	Share     float64   // of its slots that it may be given at once, in Probation; see Limit
+	Load      int       // what its last failures count as calls in flight
+	Forced    bool      // used in spite of its ejection: Snapshot.Panic
+	// Weights are how much of a full node it is for models that it answers slowly: 0.1 is ten
+	// times slower than the others. It must not be changed. See Weight.
+	Weights map[string]float64
+}
+
+// Usable tells whether the node may be given calls: of one that is half open, the one call
+// that tries it.
+func (v *NodeView) Usable() bool {
+	return v.State == Up || v.State == Probation || v.State == HalfOpen || v.Forced
+}
+
+// Trial tells whether the node may be given one call only, until that has been reported.
+func (v *NodeView) Trial() bool { return v.State == HalfOpen && !v.Forced }
+
+// Limit is how many calls a node in Probation may have at once, at least one; ok is false if
+// only the slots of its runners limit it.
+func (v *NodeView) Limit() (calls int, ok bool) {
+	if v.State != Probation {
+		return 0, false
+	}
+	return max(1, int(float64(v.Node.Slots())*v.Share)), true
+}
+
+// Weight is the node's part of a full node for a model: 1, less where it is slow.
+func (v *NodeView) Weight(model string) float64 {
+	if w, ok := v.Weights[model]; ok {
+		return w
+	}
+	return 1
 }
 
 // A Model is what is meant by a name.
 type Model struct {
 	Key, Short string             // of wire.ModelName
 	Identity   string             // what its answers depend on, "" while it is not known
-	Digests    []string           // manifest digests of that identity among the nodes that are up
+	Digests    []string           // manifest digests of that identity among the nodes that are alive
 	Parameters wire.RunnerOptions // runner options among the model's own parameters
 	Embedding  bool               // it embeds and does nothing else
-	Nodes      []*Node            // nodes that are up and can serve it, in configured order
-	Drift      []string           // nodes that are up and hold something else under this name
+	Nodes      []*Node            // nodes that are alive and hold it, in configured order; see NodeView.Usable
+	Drift      []string           // nodes that are alive and hold something else under this name
 
 	row  *row   // the newest of the identity
 	show []byte // the answer of /api/show, nil while it is not known
@@ -76,7 +113,7 @@ type build struct {
 // An input is what a node adds to the models.
 type input struct {
 	node *Node
-	up   bool
+	up   bool // State.Alive
 	tags *inventory
 }
 
@@ -90,13 +127,17 @@ func (b *build) next(nodes []*Node, configured bool, ids *identities) (s *Snapsh
 		s.Nodes[i] = NodeView{
 			Node: n, State: x.state, Reason: x.reason, Since: x.since, Version: x.version,
 			Models: len(x.tags.rows), Runners: x.runners,
+			Draining: x.draining, Ejections: x.ejections, Until: x.until, Share: x.share, Load: x.load,
+			Weights: x.weights,
+			Forced:  (x.state == Ejected || x.state == HalfOpen) && !x.dials, // if there is panic
 		}
-		inputs[i] = input{n, x.state == Up, x.tags}
+		inputs[i] = input{n, x.state.Alive(), x.tags}
 		ready = ready && x.checked
-		if x.state == Up && (s.Version == "" || compareVersions(x.version, s.Version) < 0) {
+		if x.state.Alive() && (s.Version == "" || compareVersions(x.version, s.Version) < 0) {
 			s.Version = x.version
 		}
 	}
+	s.panics()
 	b.ready = b.ready || ready
 	relisted = b.models == nil || !slices.Equal(inputs, b.inputs)
 
@@ -108,6 +149,28 @@ func (b *build) next(nodes []*Node, configured bool, ids *identities) (s *Snapsh
 	ids.mu.Unlock()
 	s.Ready, s.Models, s.listed = b.ready, b.models, b.listed
 	return s, relisted
+}
+
+// panics decides whether there is panic, and with it which ejected nodes are used. Nodes that
+// the operator has taken out do not count: he knows.
+func (s *Snapshot) panics() {
+	all, usable, more := 0, 0, 0
+	for i := range s.Nodes {
+		v := &s.Nodes[i]
+		if !v.Draining {
+			all++
+		}
+		if v.State == Up || v.State == Probation {
+			usable++
+		}
+		if v.Forced {
+			more++
+		}
+	}
+	s.Panic = 2*usable < all && more > 0
+	for i := range s.Nodes {
+		s.Nodes[i].Forced = s.Nodes[i].Forced && s.Panic
+	}
 }
 
 // compareVersions orders versions by their numbers; a suffix like -rc1 comes before none, and

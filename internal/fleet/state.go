@@ -2,15 +2,7 @@ package fleet
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"net"
-	"strings"
-	"syscall"
 	"time"
 )
 
@@ -18,151 +10,237 @@ import (
 type State uint8
 
 const (
-	Down State = iota // gets no calls
-	Up                // gets calls
+	Down      State = iota // its checks fail: it gets no calls
+	Up                     // gets calls
+	Probation              // it has recovered: gets a growing share of its slots
+	Ejected                // its checks are passed but its calls failed: gets none for a time
+	HalfOpen               // its ejection is over: gets one call, whose end decides
+	Draining               // taken out by the operator: finishes what it has, gets no more
 )
 
 // String is the word used in logs, metrics and the admin API.
 func (s State) String() string {
 	switch s {
-	case Up:
-		return "up"
 	case Down:
 		return "down"
+	case Up:
+		return "up"
+	case Probation:
+		return "probation"
+	case Ejected:
+		return "ejected"
+	case HalfOpen:
+		return "half_open"
+	case Draining:
+		return "draining"
 	}
 	return "unknown"
 }
 
-// passed counts a version check that was passed. It tells whether the node is down and has
-// now passed often enough: it then comes up with its inventory, through rise.
-func (n *Node) passed(passes int) (rising bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.fails[check] = 0
-	now := n.facts.Load()
-	if now.state == Up {
-		n.settleLocked()
-		return false
-	}
-	n.passes++
-	return n.passes >= passes || !now.checked
-}
+// Alive tells whether the node answers its checks, so that it may be asked what takes no slot:
+// the details of a model, an unload.
+func (s State) Alive() bool { return s != Down }
 
-// rise brings a node up with what its polls have shown. It tells whether that was a change.
-func (f *Fleet) rise(n *Node) {
-	n.mu.Lock()
-	if n.facts.Load().state == Up {
-		n.mu.Unlock()
-		return
-	}
-	n.passes, n.fails = 0, [polls]int{}
-	n.setLocked(func(x *facts) { x.state, x.reason, x.since, x.checked = Up, "", time.Now(), true })
-	n.settleLocked()
-	n.mu.Unlock()
-	f.logState(n, slog.LevelInfo)
-}
-
-// failed counts a poll that failed and began at begun. A refused connection, the first round
-// of a new node and the last of too many failures take the node down. It tells whether the
-// facts have changed.
-func (f *Fleet) failed(n *Node, kind poll, err error, begun time.Duration) (changed bool) {
-	refused := isRefused(err)
-	n.mu.Lock()
-	now := n.facts.Load()
-	reason := reasonOf(err)
-	switch {
-	case now.state != Up:
-		n.passes = 0
-		changed = now.reason != reason || !now.checked
-		if changed {
-			n.setLocked(func(x *facts) { x.reason, x.checked = reason, true })
-		}
-		n.mu.Unlock()
-		if !now.checked {
-			f.logState(n, slog.LevelWarn)
-		}
-		return changed
-	case !refused && n.alive.Load() >= int64(begun):
-		// It was answering calls all the while: busy, not ill.
-		n.mu.Unlock()
-		return false
-	}
-	n.fails[kind]++
-	if !refused && n.fails[kind] < f.opts.Load().Fails {
-		n.settleLocked()
-		n.mu.Unlock()
-		return false
-	}
-	n.passes = 0
-	clear(n.loaded) // what it had in memory is no longer known
-	n.setLocked(func(x *facts) { x.state, x.reason, x.since, x.runners = Down, reason, time.Now(), nil })
-	n.settleLocked()
-	n.mu.Unlock()
-	f.logState(n, slog.LevelWarn)
-	return true
-}
-
-// settleLocked keeps the flag that Answered reads without the lock.
-func (n *Node) settleLocked() {
-	n.healthy.Store(n.facts.Load().state == Up && n.fails == [polls]int{})
-}
-
-func (f *Fleet) logState(n *Node, level slog.Level) {
-	x := n.facts.Load()
-	f.log.LogAttrs(context.Background(), level, "node state changed",
-		slog.String("node", n.Name()), slog.String("state", x.state.String()), slog.String("reason", x.reason))
-}
-
-// Faults of an answer. Their texts are reasons that people see.
-var (
-	errNotOllama = errors.New("not an Ollama server")
-	errTooLarge  = errors.New("answer too large")
+// Reasons that are no faults.
+const (
+	reasonOperator = "by the operator"
+	reasonEjected  = "was ejected"
+	reasonDown     = "was down: " // and why
+	reasonLost     = "connections lost"
 )
 
-// A statusFault is an answer other than 200.
-type statusFault int
+// rampSteps is in how many steps a share grows: each is a new snapshot.
+const rampSteps = 10
 
-func (s statusFault) Error() string { return fmt.Sprintf("status %d", int(s)) }
+// A health is what the state of a node follows from.
+type health struct {
+	checked  bool      // its first round is over
+	up       bool      // by its checks
+	risen    bool      // it has been up
+	why      string    // it is down
+	steady   time.Time // when the first was passed of the checks passed in a row; zero: none
+	draining bool
 
-// reasonOf names a fault in one of a few words: no address, no text of the node.
-func reasonOf(err error) string {
-	var (
-		status statusFault
-		dns    *net.DNSError
-		record tls.RecordHeaderError
-		alert  tls.AlertError
-		cert   *tls.CertificateVerificationError
-		host   x509.HostnameError
-		signer x509.UnknownAuthorityError
-		slow   interface{ Timeout() bool }
-	)
-	switch {
-	case err == nil:
-		return ""
-	case errors.As(err, &status):
-		return status.Error()
-	case errors.Is(err, errNotOllama):
-		return errNotOllama.Error()
-	case errors.Is(err, errTooLarge):
-		return errTooLarge.Error()
-	case isRefused(err):
-		return "connection refused"
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &slow) && slow.Timeout():
-		return "timeout"
-	case errors.As(err, &dns):
-		return "name not resolved"
-	case errors.As(err, &record), errors.As(err, &alert), errors.As(err, &cert), errors.As(err, &host), errors.As(err, &signer):
-		return "TLS failed"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return "connection closed"
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return "no route"
-	}
-	return "unreachable"
+	faults    int  // of calls, in a row
+	dials     bool // all of faults were dials
+	lost      int  // connections lost in a row
+	lostAt    time.Time
+	load      int // what faults and refusals count as calls in flight
+	loadUntil time.Time
+	ejection  ejection  // at is zero: none
+	recovery  recovery  // from is zero: none
+	ejections int       // not yet forgotten
+	drops     int       // from up to down or out for dials, not yet forgotten
+	well      time.Time // since when it forgets; zero while it is ill
 }
 
-// isRefused tells whether nobody listens there. Dialers other than the system's, such as one
-// that speaks through a proxy, say so in words only.
-func isRefused(err error) bool {
-	return errors.Is(err, syscall.ECONNREFUSED) || err != nil && strings.HasSuffix(err.Error(), "connection refused")
+type ejection struct {
+	at, until time.Time
+	open      time.Time // since when it is half open; zero: not yet
+	reason    string
+	dials     bool // by dials alone: passed checks end it
+}
+
+// since is when a call must have begun to say something about the ejection.
+func (e *ejection) since() time.Time {
+	if e.open.IsZero() {
+		return e.at
+	}
+	return e.open
+}
+
+type recovery struct {
+	from     time.Time
+	reason   string
+	unproven bool // no call has been answered or loaded a model since
+}
+
+// state is what follows from h.
+func (h *health) state() (State, string) {
+	switch {
+	case !h.up:
+		return Down, h.why
+	case h.draining:
+		return Draining, reasonOperator
+	case !h.ejection.at.IsZero() && h.ejection.open.IsZero():
+		return Ejected, h.ejection.reason
+	case !h.ejection.at.IsZero():
+		return HalfOpen, h.ejection.reason
+	case !h.recovery.from.IsZero():
+		return Probation, h.recovery.reason
+	}
+	return Up, ""
+}
+
+// age brings about what time alone changes, and tells when it will do so again; zero: never.
+func (h *health) age(now time.Time, o *Options) (next time.Time) {
+	sooner := func(t time.Time) {
+		if next.IsZero() || t.Before(next) {
+			next = t
+		}
+	}
+	h.forget(now, o)
+	if h.load > 0 {
+		if now.Before(h.loadUntil) {
+			sooner(h.loadUntil)
+		} else {
+			h.load = 0
+		}
+	}
+	if e := &h.ejection; !e.at.IsZero() && e.open.IsZero() {
+		if now.Before(e.until) {
+			sooner(e.until)
+		} else {
+			e.open = now
+		}
+	}
+	if r := &h.recovery; !r.from.IsZero() && !r.unproven {
+		if share := h.share(now, o); share < 1 {
+			// A step more is reached a nanosecond later at worst: steps are cut down.
+			sooner(r.from.Add(time.Duration(int64(share*rampSteps+1.5)*int64(o.SlowStart)/rampSteps + 1)))
+		} else {
+			*r = recovery{}
+		}
+	}
+	return next
+}
+
+// share is the part of its slots that a recovering node may be given. 0 means one call.
+func (h *health) share(now time.Time, o *Options) float64 {
+	r := &h.recovery
+	switch {
+	case r.from.IsZero():
+		return 1
+	case r.unproven:
+		return 0
+	case o.SlowStart <= 0:
+		return 1
+	}
+	steps := int64(now.Sub(r.from)) * rampSteps / int64(o.SlowStart)
+	return min(1, float64(steps)/rampSteps)
+}
+
+// forget lets one ejection and one drop go for each span of health.
+func (h *health) forget(now time.Time, o *Options) {
+	if h.well.IsZero() {
+		return
+	}
+	if spans := now.Sub(h.well) / o.Forget; spans > 0 {
+		h.well = h.well.Add(spans * o.Forget)
+		n := int(min(spans, 1<<20))
+		h.ejections, h.drops = max(0, h.ejections-n), max(0, h.drops-n)
+	}
+}
+
+// A change is what became of a node's facts.
+type change struct {
+	node    *Node
+	any     bool // there is something new to show
+	moved   bool // into another state
+	state   State
+	reason  string
+	seconds float64 // how long an ejection lasts
+}
+
+// settleLocked shows what follows from the node's health now.
+func (n *Node) settleLocked(o *Options) change {
+	now := time.Now()
+	h, was := &n.health, n.facts.Load()
+	n.next = h.age(now, o)
+	x := *was
+	x.checked = h.checked
+	x.state, x.reason = h.state()
+	x.draining = h.draining
+	x.ejected, x.dials = !h.ejection.at.IsZero(), h.ejection.dials
+	x.until = time.Time{}
+	if x.state == Ejected {
+		x.until = h.ejection.until
+	}
+	x.ejections, x.load = h.ejections, h.load
+	x.share = 1
+	if x.state == Probation {
+		x.share = h.share(now, o)
+	}
+	c := change{node: n, state: x.state, reason: x.reason}
+	if c.moved = x.state != was.state || x.checked != was.checked; c.moved {
+		x.since = now
+	}
+	if x.state == Ejected {
+		c.seconds = h.ejection.until.Sub(now).Seconds()
+	}
+	c.any = c.moved || x.reason != was.reason || x.draining != was.draining || x.ejected != was.ejected ||
+		x.dials != was.dials || !x.until.Equal(was.until) || x.ejections != was.ejections || x.load != was.load ||
+		x.share != was.share
+	if c.any {
+		n.facts.Store(&x)
+	}
+	n.healthy.Store(x.state == Up && n.fails == [polls]int{} && h.faults == 0 && h.lost == 0 && h.load == 0)
+	return c
+}
+
+// tell logs and publishes a change. No lock may be held.
+func (f *Fleet) tell(c change) {
+	if !c.any {
+		return
+	}
+	f.logChange(c)
+	f.stir()
+	f.publish()
+}
+
+func (f *Fleet) logChange(c change) {
+	if !c.moved {
+		return
+	}
+	level := slog.LevelInfo
+	attrs := append(make([]slog.Attr, 0, 4),
+		slog.String("node", c.node.Name()), slog.String("state", c.state.String()), slog.String("reason", c.reason))
+	switch c.state {
+	case Down:
+		level = slog.LevelWarn
+	case Ejected:
+		level = slog.LevelWarn
+		attrs = append(attrs, slog.Float64("seconds", c.seconds))
+	}
+	f.log.LogAttrs(context.Background(), level, "node state changed", attrs...)
 }

@@ -35,7 +35,7 @@ func (s *Snapshot) PsBody(allow func(short string) bool) []byte {
 	at := make(map[string]int)
 	for i := range s.Nodes {
 		v := &s.Nodes[i]
-		if v.State != Up {
+		if !v.State.Alive() {
 			continue
 		}
 		for _, r := range v.Runners {

@@ -13,6 +13,7 @@ type book struct {
 	inFlight int                // grants not yet released
 	runners  map[runnerKey]*use // those with grants
 	loading  *use               // the runner that a grant is loading now
+	trial    *Grant             // the one call that tries a node which is half open
 }
 
 // A runnerKey tells runners of one node apart, as the node does: by model and runner
@@ -52,7 +53,9 @@ func (g *Grant) loadedLocked(b *book) {
 	}
 }
 
-// Release gives the slot back. Only the first call counts.
+// Release gives the slot back. Only the first call counts. What the call has shown of the
+// node must have been reported to the fleet before: a node that is half open may be given its
+// next call by this one.
 func (g *Grant) Release() {
 	if g.released.Swap(true) {
 		return
@@ -60,6 +63,9 @@ func (g *Grant) Release() {
 	g.queue.settle(g, func(b *book) {
 		b.inFlight--
 		g.use.inFlight--
+		if b.trial == g {
+			b.trial = nil
+		}
 		if g.use.inFlight == 0 {
 			g.loadedLocked(b) // nobody is left who could be loading it
 			delete(b.runners, g.use.key)
@@ -81,7 +87,8 @@ func (q *Queue) settle(g *Grant, change func(*book)) {
 }
 
 // placeLocked gives a call a slot if a node has one for it: (nil, nil) if it must wait,
-// ErrNoNode if no node could ever serve it as things stand. held are nodes that an earlier
+// ErrNoNode if no node could ever serve it as things stand: a node that is ejected, or half
+// open and being tried, may be so for minutes. held are nodes that an earlier
 // call waits to become idle, because it needs the same model with other options there; nil
 // if nobody waits.
 func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, held map[*fleet.Node]*Ask) (*Grant, error) {
@@ -94,12 +101,16 @@ func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, held map[*fleet.Node
 		room     [16]Candidate // on the stack for the usual fleet
 		free     = room[:0]
 		possible = false
+		trial    Candidate   // a node that is half open; its Node is nil if there is none
 		wait     *fleet.Node // where a reload would be possible soonest
 		waitFor  int
 	)
 	for i := range snap.Nodes {
 		v := &snap.Nodes[i]
 		if !slices.Contains(m.Nodes, v.Node) || slices.Contains(ask.Exclude, v.Node.Name()) {
+			continue
+		}
+		if !v.Usable() || v.Trial() && q.triedLocked(v.Node) {
 			continue
 		}
 		possible = true
@@ -116,10 +127,21 @@ func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, held map[*fleet.Node
 		if h := held[v.Node]; h != nil && h.Model == ask.Model {
 			continue
 		}
+		if v.Trial() {
+			trial = c
+			continue
+		}
 		free = append(free, c)
 	}
 	if !possible {
 		return nil, ErrNoNode
+	}
+	// A node is tried by the next call, however near others have the model, or it might be left
+	// out for ever; but not by one that has met a fault already, if it need not.
+	if trial.Node != nil && (len(ask.Exclude) == 0 || len(free) == 0) {
+		g := q.grantLocked(trial, key)
+		q.books[g.Node].trial = g
+		return g, nil
 	}
 	if len(free) == 0 {
 		if wait != nil && held != nil {
@@ -138,7 +160,7 @@ func (q *Queue) candidateLocked(v *fleet.NodeView, m *fleet.Model, key runnerKey
 	if ask.Embedding {
 		slots = 1
 	}
-	c = Candidate{Node: v.Node, Residency: Cold, Slots: slots}
+	c = Candidate{Node: v.Node, Residency: Cold, InFlight: v.Load, Slots: slots, Weight: v.Weight(m.Key)}
 	if r, ok := v.Runner(m); ok {
 		c.Residency = Reload
 		if r.Matches(ask.Requested, ask.Effective) {
@@ -149,7 +171,10 @@ func (q *Queue) candidateLocked(v *fleet.NodeView, m *fleet.Model, key runnerKey
 	if b == nil {
 		return c, true, 0
 	}
-	c.InFlight = b.inFlight
+	c.InFlight += b.inFlight
+	if limit, ok := v.Limit(); ok && b.inFlight >= limit {
+		return c, false, 0
+	}
 	own := b.runners[key]
 	if own != nil && own.inFlight >= slots {
 		return c, false, 0
@@ -169,6 +194,12 @@ func (q *Queue) candidateLocked(v *fleet.NodeView, m *fleet.Model, key runnerKey
 		return c, false, busy
 	}
 	return c, true, 0
+}
+
+// triedLocked tells whether a call is trying a node that is half open.
+func (q *Queue) triedLocked(n *fleet.Node) bool {
+	b := q.books[n]
+	return b != nil && b.trial != nil
 }
 
 func (q *Queue) grantLocked(c Candidate, key runnerKey) *Grant {

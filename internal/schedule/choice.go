@@ -17,16 +17,31 @@ const (
 type Candidate struct {
 	Node      *fleet.Node
 	Residency Residency
-	InFlight  int // granted calls of the node, whatever their model
+	InFlight  int // granted calls of the node, whatever their model, and its last failures
 	Slots     int // of this model's runner
+	// Weight is how much of a full node it is for this model: 1, less where it is slow. 0 means 1.
+	Weight float64
+}
+
+func (c *Candidate) weight() float64 {
+	if c.Weight == 0 {
+		return 1
+	}
+	return c.Weight
 }
 
 // A Choice picks one of at least one candidate by its place. It must be pure but for chance.
 type Choice func([]Candidate) int
 
+// probeOneIn is how rarely a slow node is tried though another one is the better choice.
+const probeOneIn = 64
+
 // LeastLoaded takes a node where the model is loaded as asked before one where it is loaded
-// otherwise, and that before one where it is on disk; then the one with the fewest calls in
-// flight per slot; then chance decides. random gives a number below n.
+// otherwise, and that before one where it is on disk; then the one that has the fewest calls
+// per slot once it has this one, a slow node counting as a part of a slot by its weight; then
+// chance decides. So a node of weight 1/20 is taken when the others have 20 times its calls.
+// One call in 64 goes to an idle slow node all the same: otherwise nobody would see that it
+// is fast again. random gives a number below n.
 func LeastLoaded(random func(n int) int) Choice {
 	return func(candidates []Candidate) int {
 		best, ties := 0, 1
@@ -41,8 +56,22 @@ func LeastLoaded(random func(n int) int) Choice {
 				}
 			}
 		}
+		if slow := idleSlow(candidates, candidates[best].Residency); slow >= 0 && slow != best && random(probeOneIn) == 0 {
+			return slow
+		}
 		return best
 	}
+}
+
+// idleSlow finds a slow node without calls that has the model as near as the best one; -1 if
+// there is none.
+func idleSlow(candidates []Candidate, r Residency) int {
+	for i := range candidates {
+		if c := &candidates[i]; c.InFlight == 0 && c.Residency == r && c.weight() < 1 {
+			return i
+		}
+	}
+	return -1
 }
 
 // compare is -1 if a is the better choice, 1 if b is, 0 if they are equal.
@@ -53,8 +82,10 @@ func compare(a, b *Candidate) int {
 		}
 		return 1
 	}
-	// a.InFlight/a.Slots against b.InFlight/b.Slots without dividing.
-	switch x, y := a.InFlight*b.Slots, b.InFlight*a.Slots; {
+	// (InFlight+1)/(Slots*weight) of both, without dividing.
+	x := float64((a.InFlight+1)*b.Slots) * b.weight()
+	y := float64((b.InFlight+1)*a.Slots) * a.weight()
+	switch {
 	case x < y:
 		return -1
 	case x > y:

@@ -32,7 +32,7 @@ var (
 	ErrQueueFull = errors.New("queue is full")
 	// ErrWaitTooLong ends a wait that took MaxWait.
 	ErrWaitTooLong = errors.New("waited too long for a free slot")
-	// ErrNoNode is returned when no node that is up and not excluded can serve the call.
+	// ErrNoNode is returned when no node that is usable and not excluded can serve the call.
 	ErrNoNode = errors.New("no node can serve the call")
 	// ErrBusy refuses a call that wanted an idle slot or nothing.
 	ErrBusy = errors.New("no idle slot")
