@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
-	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -19,8 +17,9 @@ import (
 )
 
 var simulateCommand = caddycmd.Command{
-	Name:  "simulate",
-	Usage: "[--listen ADDR:PORT] [--count N] [--slots N] [--models NAME,...] [--scale FACTOR] [--version V]",
+	Name: "simulate",
+	Usage: "[--listen ADDR:PORT] [--count N] [--slots N] [--models NAME,...] [--scale FACTOR] [--version V]\n" +
+		"\t[--fault WORDS|JSON]... [--faults-admin] [--restart TIME] [--tls-ca FILE]",
 	Short: "Runs simulated Ollama nodes to rehearse with",
 	Long: `
 Runs simulated Ollama nodes. They behave like Ollama servers in what matters to who stands in
@@ -29,7 +28,7 @@ front of them: slots, queue, load times, speeds, streams, error texts. What they
 With --count N, further nodes listen on the ports that follow; with port 0 each takes a free
 one. Each node prints one line once it listens. They run until they are interrupted, and like
 a server that is stopped they cut what they were answering.
-`,
+` + simulateFaultsHelp,
 	CobraFunc: func(cmd *cobra.Command) {
 		f := cmd.Flags()
 		f.String("listen", net.JoinHostPort("127.0.0.1", defaultNodePort), "where the first node listens")
@@ -38,6 +37,7 @@ a server that is stopped they cut what they were answering.
 		f.StringSlice("models", nil, "models the nodes have; names other than sim-* make plain ones (default all sim-* models)")
 		f.Float64("scale", 1, "factor on every simulated time: 0.1 is ten times as fast")
 		f.String("version", "", "the Ollama version the nodes tell and speak like: from 0.30 the newest forms, else those of 0.24.0 (default 0.24.0)")
+		faultFlags(cmd)
 		plain(cmd, simulate)
 	},
 }
@@ -52,7 +52,14 @@ func simulate(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	opts := simnode.Options{Slots: f.Int("slots"), Scale: f.Float64("scale"), Version: f.String("version"), Models: simulatedModels(names)}
+	texts, err := cmd.Flags().GetStringArray("fault")
+	if err != nil {
+		return err
+	}
+	opts := simnode.Options{
+		Slots: f.Int("slots"), Scale: f.Float64("scale"), Version: f.String("version"), Models: simulatedModels(names),
+		Admin: f.Bool("faults-admin"), Restart: f.Duration("restart"),
+	}
 	switch {
 	case opts.Slots < 1 || opts.Slots > maxSlots:
 		return fmt.Errorf("--slots %d: say a number from 1 to %d", opts.Slots, maxSlots)
@@ -60,6 +67,21 @@ func simulate(cmd *cobra.Command) error {
 		return fmt.Errorf("--scale %g: say a factor above 0, as 0.1 for ten times as fast", opts.Scale)
 	case f.Int("count") < 1 || f.Int("count") > maxSimulated:
 		return fmt.Errorf("--count %d: say a number from 1 to %d", f.Int("count"), maxSimulated)
+	case opts.Restart < 0:
+		return fmt.Errorf("--restart %v: say a time as 3s, or 0 for never", opts.Restart)
+	}
+	faults, err := simulatedFaults(texts, f.Int("count"))
+	if err != nil {
+		return err
+	}
+	var serving simnode.ServerOptions
+	switch file := f.String("tls-ca"); {
+	case file != "":
+		if serving.TLS, err = simulatedCertificates(file); err != nil {
+			return err
+		}
+	case needsTLS(faults):
+		return errors.New("--fault tls=...: the nodes speak plain HTTP; add --tls-ca FILE")
 	}
 	listeners, err := listenInARow(f.String("listen"), f.Int("count"))
 	if err != nil {
@@ -68,9 +90,12 @@ func simulate(cmd *cobra.Command) error {
 
 	leave := make(chan os.Signal, 1)
 	signal.Notify(leave, os.Interrupt, syscall.SIGTERM)
-	for _, ln := range listeners {
-		node := startSimulated(ln, opts)
+	for i, ln := range listeners {
+		node := startSimulated(ln, opts, serving)
 		defer node.Close()
+		if err := node.node.SetFaults(faultsOf(faults, i+1)...); err != nil {
+			return err
+		}
 		fmt.Fprintln(cmd.OutOrStdout(), "simulated Ollama node listens on", node.url)
 	}
 	<-leave
@@ -97,7 +122,7 @@ func simulatedModels(names []string) []simnode.Model {
 
 // listenInARow opens count listeners on ports that follow each other, or on free ports when
 // the first is 0.
-func listenInARow(address string, count int) ([]net.Listener, error) {
+func listenInARow(address string, count int) ([]*net.TCPListener, error) {
 	host, portText, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("--listen %s: say ADDR:PORT, as 127.0.0.1:%s", address, defaultNodePort)
@@ -106,7 +131,7 @@ func listenInARow(address string, count int) ([]net.Listener, error) {
 	if err != nil || port != 0 && int(port)+count-1 > 65535 {
 		return nil, fmt.Errorf("--listen %s: the ports must lie between 0 and 65535", address)
 	}
-	listeners := make([]net.Listener, 0, count)
+	listeners := make([]*net.TCPListener, 0, count)
 	for i := range count {
 		next := port
 		if port != 0 {
@@ -122,7 +147,7 @@ func listenInARow(address string, count int) ([]net.Listener, error) {
 			}
 			return nil, err
 		}
-		listeners = append(listeners, ln)
+		listeners = append(listeners, ln.(*net.TCPListener)) // as was asked for
 	}
 	return listeners, nil
 }
@@ -131,22 +156,16 @@ func listenInARow(address string, count int) ([]net.Listener, error) {
 type simulated struct {
 	url    string
 	node   *simnode.Node
-	server *http.Server
+	server *simnode.Server
 }
 
 // startSimulated serves a node on ln until Close. Like a real server on a loopback address it
 // refuses foreign Host headers there.
-func startSimulated(ln net.Listener, opts simnode.Options) *simulated {
-	addr := ln.Addr().(*net.TCPAddr).AddrPort()
-	host := addr.Addr().Unmap()
-	opts.CheckHost = host.IsLoopback()
-	if host.IsUnspecified() {
-		host = loopback(host)
-	}
-	s := &simulated{url: "http://" + netip.AddrPortFrom(host, addr.Port()).String(), node: simnode.New(opts)}
-	s.server = &http.Server{Handler: s.node}
-	go s.server.Serve(ln) // ends with Close
-	return s
+func startSimulated(ln *net.TCPListener, opts simnode.Options, serving simnode.ServerOptions) *simulated {
+	opts.CheckHost = ln.Addr().(*net.TCPAddr).AddrPort().Addr().Unmap().IsLoopback()
+	node := simnode.New(opts)
+	server := simnode.Serve(ln, node, serving)
+	return &simulated{server.URL(), node, server}
 }
 
 // Close cuts what is being answered, as a server that is stopped does.
@@ -164,7 +183,7 @@ func startSimulatedFleet(count, slots int) (upNodes, error) {
 	}
 	fleet := upNodes{origin: "the simulation", slots: slots}
 	for i, ln := range listeners {
-		s := startSimulated(ln, simnode.Options{Models: simnode.SimModels(), Slots: slots})
+		s := startSimulated(ln, simnode.Options{Models: simnode.SimModels(), Slots: slots, Restart: supervised}, simnode.ServerOptions{})
 		n, err := parseNode(s.url)
 		if err != nil {
 			return upNodes{}, err

@@ -1,12 +1,14 @@
 package simnode_test
 
 import (
+	"context"
 	"encoding/json"
 	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode"
 )
@@ -127,9 +129,6 @@ func TestAnswer_ContextContinues(t *testing.T) {
 	_, raw = ask(t, n, http.MethodPost, "/api/generate", `{"model":"sim-chat","prompt":"and","_debug_render_only":true,"context":`+string(first.Context)+`}`)
 	if want := `hi\u003c|end|\u003e\u003c|assistant|\u003e` + first.Response + `\u003c|user|\u003eand`; !strings.Contains(raw, want) {
 		t.Errorf("rendered %s, want %s in it", raw, want)
-	}
-	if status, raw := ask(t, n, http.MethodPost, "/api/generate", `{"model":"sim-chat","prompt":"x","context":[99999]}`); status != 500 {
-		t.Errorf("a token nobody knows: %d %s", status, raw)
 	}
 }
 
@@ -308,7 +307,14 @@ func FuzzNode(f *testing.F) {
 			method = http.MethodDelete
 		}
 		w := httptest.NewRecorder()
-		n.ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
+		defer func() {
+			if p := recover(); p != nil && (p != any(http.ErrAbortHandler) || n.Stats().Deaths == 0) {
+				panic(p) // there are requests that a node dies of
+			}
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // there are loads that never end
+		defer cancel()
+		n.ServeHTTP(w, httptest.NewRequestWithContext(ctx, method, path, strings.NewReader(body)))
 		if w.Code < 200 || w.Code > 599 {
 			t.Fatalf("status %d", w.Code)
 		}

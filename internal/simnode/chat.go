@@ -60,7 +60,7 @@ func (n *Node) answerChat(ctx context.Context, begun time.Time, req *api.ChatReq
 		w.refuse(&statusError{http.StatusBadRequest, "model is required"})
 		return
 	}
-	m, err := n.find(req.Model)
+	m, err := n.find(ctx, req.Model)
 	if err != nil {
 		w.refuse(err)
 		return
@@ -104,6 +104,10 @@ func (n *Node) answerChat(ctx context.Context, begun time.Time, req *api.ChatReq
 		w.refuse(err)
 		return
 	}
+	if err := pass(ctx, n.scaled(ctx, a.toil)); err != nil {
+		n.left(err)
+		return
+	}
 	if req.DebugRenderOnly {
 		rec := newChatRecord(req)
 		rec.Message, rec.DebugInfo = api.Message{}, &debugInfo{a.prompt}
@@ -132,12 +136,12 @@ func chatAsk(m *installed, l *lease, req *api.ChatRequest, think *api.ThinkValue
 		messages = append([]api.Message{{Role: "system", Content: m.System}}, messages...)
 	}
 	truncate := req.Truncate == nil || *req.Truncate
-	prompt, err := p.fit(conversation{messages: withImages(messages), tools: req.Tools, think: think}, l.context, truncate)
+	prompt, toil, err := p.fit(conversation{messages: withImages(messages), tools: req.Tools, think: think}, l.context, truncate)
 	if err != nil {
 		return ask{}, err
 	}
 	a := ask{
-		prompt: prompt, opts: l.opts, truncate: truncate, shift: req.Shift == nil || *req.Shift,
+		prompt: prompt, toil: toil, opts: l.opts, truncate: truncate, shift: req.Shift == nil || *req.Shift,
 		thinks:   m.can(Thinking) && (think.On || !p.handlesThink()),
 		logprobs: req.Logprobs || req.TopLogprobs > 0, top: req.TopLogprobs,
 	}

@@ -2,7 +2,6 @@ package simnode
 
 import (
 	"context"
-	"errors"
 	"math"
 	"net/http"
 	"strings"
@@ -15,6 +14,7 @@ import (
 // An ask is one prompt on its way to a slot.
 type ask struct {
 	prompt   string
+	toil     time.Duration // what rendering it takes beforehand
 	opts     api.Options
 	format   *format
 	tools    api.Tools // the model shall call one
@@ -51,11 +51,15 @@ var errInputTooLong = &statusError{http.StatusBadRequest, "the input length exce
 
 // complete waits for a slot of r and lets the model speak. say gets each utterance when it is there; the wait for the
 // slot, the prompt and each token take their simulated time, and all of it ends when ctx does.
-func (n *Node) complete(ctx context.Context, r *runner, a ask, say func(utterance)) (outcome, error) {
+func (n *Node) complete(ctx context.Context, r *runner, a ask, say func(utterance)) (out outcome, err error) {
 	tokens := append([]int{tokenBOS}, vocab().encode(a.prompt)...)
+	spoken := false
+	ctx, done := r.within(ctx)
+	defer done()
+	defer func() { err = fate(err, spoken) }()
 	s, _, err := r.slot(ctx, tokens)
 	if err != nil {
-		return outcome{}, err
+		return out, err
 	}
 	known := s.cache // what the slot will have in its cache afterwards
 	defer func() { r.giveBack(s, known) }()
@@ -67,20 +71,25 @@ func (n *Node) complete(ctx context.Context, r *runner, a ask, say func(utteranc
 		keep := min(max(a.opts.NumKeep, 0), r.context)
 		tokens = append(tokens[:keep:keep], tokens[len(tokens)-r.context+keep:]...)
 	}
-	out := outcome{promptTokens: len(tokens)}
+	out = outcome{promptTokens: len(tokens)}
 	began := time.Now()
 	fresh := max(1, len(tokens)-commonPrefix(known, tokens))
-	if err := pass(ctx, n.scaled(r.model.FirstToken+perToken(r.model.PromptRate, fresh, r.slowdown()))); err != nil {
+	if err := pass(ctx, n.scaled(ctx, r.model.FirstToken+perToken(r.model.PromptRate, fresh, r.slowdown()))); err != nil {
 		n.cancelled(r, err)
 		return out, err
 	}
 	out.promptTime = max(1, time.Since(began))
 	known = tokens
+	doom := doomOf(ctx, a)
+	if doom.comes(0) {
+		return out, r.crash(doom.words)
+	}
 
 	var text strings.Builder
 	began = time.Now()
-	out.reason, out.evalTokens, err = n.speak(ctx, r, a, len(tokens), func(u utterance) {
+	out.reason, out.evalTokens, err = n.speak(ctx, r, a, len(tokens), doom, func(u utterance) {
 		text.WriteString(u.text)
+		spoken = true
 		say(u)
 	})
 	known = append(tokens[:len(tokens):len(tokens)], vocab().encode(text.String())...)
@@ -93,12 +102,11 @@ func (n *Node) complete(ctx context.Context, r *runner, a ask, say func(utteranc
 
 // cancelled counts an answer that was cut because its client went away.
 func (n *Node) cancelled(r *runner, err error) {
-	if !errors.Is(err, context.Canceled) {
-		return
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	r.countsLocked().Cancelled++
+	if n.clientLeftLocked(err) {
+		r.countsLocked().Cancelled++
+	}
 }
 
 func perToken(rate float64, tokens int, factor float64) time.Duration {
@@ -107,7 +115,7 @@ func perToken(rate float64, tokens int, factor float64) time.Duration {
 
 // speak produces the tokens of an answer. The first is there when the prompt has been read; the end of the text is a
 // token of its own and counts.
-func (n *Node) speak(ctx context.Context, r *runner, a ask, prompt int, say func(utterance)) (reason string, count int, err error) {
+func (n *Node) speak(ctx context.Context, r *runner, a ask, prompt int, doom doom, say func(utterance)) (reason string, count int, err error) {
 	v := voiceOf(r.model.Weights, a.prompt, a.opts)
 	limit := a.opts.NumPredict
 	if most := 10 * r.context; limit < 0 || limit > most {
@@ -124,7 +132,10 @@ func (n *Node) speak(ctx context.Context, r *runner, a ask, prompt int, say func
 	}
 	for _, piece := range a.speech(v, r.model) {
 		if count > 0 {
-			if err := pass(ctx, n.scaled(perToken(r.model.DecodeRate, 1, r.slowdown()))); err != nil {
+			if doom.comes(count) {
+				return "", count, r.crash(doom.words)
+			}
+			if err := pass(ctx, n.scaled(ctx, perToken(r.model.DecodeRate, 1, r.slowdown()))); err != nil {
 				return "", count, err
 			}
 		}
@@ -136,21 +147,21 @@ func (n *Node) speak(ctx context.Context, r *runner, a ask, prompt int, say func
 		if cut, ok := firstStop(held.text, a.opts.Stop); ok {
 			held.text = held.text[:cut]
 			release()
-			return "stop", count, nil
+			return "stop", count, r.survives(doom)
 		}
 		if count >= limit || !a.shift && prompt+count > r.context {
 			release()
-			return "length", count, nil
+			return "length", count, r.survives(doom)
 		}
 		if !mayBeginStop(held.text, a.opts.Stop) && wholeRunes(held.text) {
 			release()
 		}
 	}
 	release()
-	if err := pass(ctx, n.scaled(perToken(r.model.DecodeRate, 1, r.slowdown()))); err != nil {
+	if err := pass(ctx, n.scaled(ctx, perToken(r.model.DecodeRate, 1, r.slowdown()))); err != nil {
 		return "", count, err
 	}
-	return "stop", count + 1, nil
+	return "stop", count + 1, r.survives(doom)
 }
 
 // speech is everything the model would say, in tokens.

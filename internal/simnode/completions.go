@@ -106,7 +106,12 @@ type completionWriter struct {
 
 func (c *completionWriter) refuse(err error) { sendOpenAIFailure(c.w, err) }
 
+// fail ends a stream that has begun like that of a chat.
 func (c *completionWriter) fail(err error) {
+	if c.begun {
+		c.record(generateRecord{CreatedAt: now()})
+		return
+	}
 	sendOpenAIFailure(c.w, err)
 	if c.streaming {
 		flush(c.w) // an error of the model on a stream is chunked

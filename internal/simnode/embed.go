@@ -95,7 +95,7 @@ func embedInputs(input any) (list []string, ok bool) {
 
 // embedder finds the model and books a runner; any model will do.
 func (n *Node) embedder(ctx context.Context, begun time.Time, asked string, options map[string]any, keepAlive *api.Duration) (*lease, error) {
-	m, err := n.find(asked)
+	m, err := n.find(ctx, asked)
 	if err != nil {
 		if status, _ := failure(err); status == http.StatusNotFound { // these routes have words of their own
 			err = &statusError{status, fmt.Sprintf("model %q not found, try pulling it first", asked)}
@@ -143,14 +143,19 @@ func (m Model) embedTokens(input string) []int {
 
 // vector waits for a slot and embeds one input.
 func (n *Node) vector(ctx context.Context, r *runner, tokens []int) ([]float32, error) {
+	ctx, done := r.within(ctx)
+	defer done()
 	s, _, err := r.slot(ctx, tokens)
 	if err != nil {
-		return nil, err
+		return nil, fate(err, false)
 	}
 	defer func() { r.giveBack(s, nil) }() // embedding leaves nothing behind that a later prompt could use
-	if err := pass(ctx, n.scaled(perToken(r.model.PromptRate, len(tokens), r.slowdown()))); err != nil {
+	if troublesOf(ctx).crash {
+		return nil, fate(r.crash(brokeOff), false)
+	}
+	if err := pass(ctx, n.scaled(ctx, perToken(r.model.PromptRate, len(tokens), r.slowdown()))); err != nil {
 		n.cancelled(r, err)
-		return nil, err
+		return nil, fate(err, false)
 	}
 	return meaning(r.model.Weights, tokens, r.model.EmbeddingLength), nil
 }

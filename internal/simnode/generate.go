@@ -106,7 +106,7 @@ func (n *Node) answerGenerate(ctx context.Context, begun time.Time, req *api.Gen
 		w.refuse(&statusError{http.StatusNotFound, "model '' not found"})
 		return
 	}
-	m, err := n.find(req.Model)
+	m, err := n.find(ctx, req.Model)
 	if err != nil {
 		w.refuse(err)
 		return
@@ -150,6 +150,10 @@ func (n *Node) answerGenerate(ctx context.Context, begun time.Time, req *api.Gen
 		return
 	}
 	prompt, obeys, err := generatePrompt(m, req, think)
+	if errors.Is(err, errVocabulary) {
+		n.Kill()
+		return
+	}
 	if err != nil {
 		w.refuse(err)
 		return
@@ -160,6 +164,10 @@ func (n *Node) answerGenerate(ctx context.Context, begun time.Time, req *api.Gen
 	}
 	n.speakGenerate(ctx, l, req, prompt, m.can(Thinking) && !req.Raw && (think.On || !obeys), think != nil && think.On, w)
 }
+
+// errVocabulary is a context with a token that is not in the vocabulary. A node dies of it, with every answer it was
+// giving: the server itself looks the tokens up, in native code that does not check.
+var errVocabulary = errors.New("a token of the context is not in the vocabulary")
 
 // generatePrompt renders the prompt; obeys tells whether the template itself handles the wish not to think.
 func generatePrompt(m *installed, req *api.GenerateRequest, think *api.ThinkValue) (prompt string, obeys bool, err error) {
@@ -183,8 +191,7 @@ func generatePrompt(m *installed, req *api.GenerateRequest, think *api.ThinkValu
 	c.messages = withImages(append(c.messages, api.Message{Role: "user", Content: req.Prompt, Images: req.Images}))
 	before, ok := vocab().decode(req.Context)
 	if !ok {
-		// A real node dies of this, with every answer it was giving.
-		return "", false, errors.New("context holds a token outside the simulated node's vocabulary")
+		return "", false, errVocabulary
 	}
 	text, err := p.render(c)
 	return before + text, p.handlesThink(), err

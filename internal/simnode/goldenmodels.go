@@ -28,9 +28,10 @@ func GoldenModels() []Model {
 			Size:    574271, ParameterSize: "140K", Memory: 428032, CacheBytes: 256, ModifiedAt: at(788299858),
 		},
 		{
-			Name:   "tiny2",
-			Digest: "e4e2bdc5270495b0c227edb1ca7bd64fd76254acd89731c67ec33a91bae26861",
-			Size:   1408447, ParameterSize: "348K", Memory: 1326848, CacheBytes: 512, ModifiedAt: at(793866480),
+			Name:    "tiny2",
+			Digest:  "e4e2bdc5270495b0c227edb1ca7bd64fd76254acd89731c67ec33a91bae26861",
+			Weights: "cb3eda1b3011adb20d44059683dd6fa08b8a4df9ca178f52536caa1a64ff1793",
+			Size:    1408447, ParameterSize: "348K", Memory: 1326848, CacheBytes: 512, ModifiedAt: at(793866480),
 		},
 		{
 			Name:    "tinytool",

@@ -2,6 +2,7 @@ package simnode
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -27,7 +28,7 @@ func install(m Model, as name) *installed {
 
 // find returns the installed model a request names. Names are matched without case and with their defaults; the
 // suffix ":local" is taken off. Its errors are statusErrors in the words of most routes.
-func (n *Node) find(asked string) (*installed, error) {
+func (n *Node) find(ctx context.Context, asked string) (*installed, error) {
 	local, hosted := splitSource(asked)
 	if hosted {
 		return nil, &statusError{http.StatusForbidden, "ollama cloud is disabled: remote model is unavailable"}
@@ -38,20 +39,24 @@ func (n *Node) find(asked string) (*installed, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if m := n.models[parsed.key()]; m != nil {
+	if m := n.models[parsed.key()]; m != nil && !troublesOf(ctx).missing {
 		return m, nil
 	}
 	return nil, &statusError{http.StatusNotFound, "model '" + asked + "' not found"}
 }
 
 // newestFirst returns the installed models as /api/tags lists them: by the second of their last change, then by name.
-func (n *Node) newestFirst() []*installed {
+func (n *Node) newestFirst(ctx context.Context) []*installed {
+	lie := newLie(troublesOf(ctx).tags)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	out := make([]*installed, 0, len(n.models))
 	for _, m := range n.models {
-		out = append(out, m)
+		if !lie.hides(m.name) {
+			out = append(out, m)
+		}
 	}
+	out = append(out, lie.added...)
 	slices.SortFunc(out, func(a, b *installed) int {
 		return cmp.Or(cmp.Compare(b.ModifiedAt.Unix(), a.ModifiedAt.Unix()), cmp.Compare(a.name.key(), b.name.key()))
 	})
@@ -78,7 +83,7 @@ func (m Model) details(parent string) details {
 	}
 }
 
-func (n *Node) tags(w http.ResponseWriter, _ *http.Request) {
+func (n *Node) tags(w http.ResponseWriter, r *http.Request) {
 	type entry struct {
 		Name       string    `json:"name"`
 		Model      string    `json:"model"`
@@ -90,7 +95,7 @@ func (n *Node) tags(w http.ResponseWriter, _ *http.Request) {
 		Capabilities []string `json:"capabilities,omitempty"` // newest form
 	}
 	list := []entry{}
-	for _, m := range n.newestFirst() {
+	for _, m := range n.newestFirst(r.Context()) {
 		e := entry{
 			Name: m.name.short(), Model: m.name.short(), ModifiedAt: m.ModifiedAt, Size: m.Size, Digest: m.Digest,
 			Details: m.details(""),
@@ -105,7 +110,7 @@ func (n *Node) tags(w http.ResponseWriter, _ *http.Request) {
 
 // ps lists the loaded models, the one that stays longest first. A model that is being loaded is not among them, and
 // one that was deleted or copied meanwhile keeps the name it was loaded under.
-func (n *Node) ps(w http.ResponseWriter, _ *http.Request) {
+func (n *Node) ps(w http.ResponseWriter, q *http.Request) {
 	type entry struct {
 		Name          string    `json:"name"`
 		Model         string    `json:"model"`
@@ -117,8 +122,18 @@ func (n *Node) ps(w http.ResponseWriter, _ *http.Request) {
 		ContextLength int       `json:"context_length"`
 	}
 	list := []entry{}
+	lie := newLie(troublesOf(q.Context()).ps)
 	n.mu.Lock()
+	for _, m := range lie.added {
+		list = append(list, entry{
+			Name: m.name.short(), Model: m.name.short(), Size: m.Memory, Digest: m.Digest, Details: m.details(""),
+			ExpiresAt: now().Add(n.opts.KeepAlive), ContextLength: m.ContextLength,
+		})
+	}
 	for _, r := range n.runners {
+		if lie.hides(r.name) {
+			continue
+		}
 		e := entry{
 			Name: r.name.short(), Model: r.name.short(), Size: r.memory, Digest: r.model.Digest,
 			Details: r.model.details(""), ExpiresAt: r.expiresAt, SizeVRAM: r.vram, ContextLength: r.context,

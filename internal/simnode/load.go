@@ -31,6 +31,9 @@ type turns struct {
 // The load belongs to the caller: when ctx ends, it is thrown away, and whoever waits next starts it anew.
 func (n *Node) acquire(ctx context.Context, m *installed, opts api.Runner, keepAlive *api.Duration) (*runner, error) {
 	opts.NumCtx = max(opts.NumCtx, 4) // a real node's own floor
+	if troublesOf(ctx).busy {
+		return nil, n.refused()
+	}
 	n.mu.Lock()
 	if r := n.usableLocked(m, opts); r != nil {
 		r.useLocked(keepAlive)
@@ -46,7 +49,7 @@ func (n *Node) acquire(ctx context.Context, m *installed, opts api.Runner, keepA
 	case <-turn:
 	case <-ctx.Done():
 		n.endTurn(turn)
-		return nil, ctx.Err()
+		return nil, context.Cause(ctx)
 	}
 	defer n.endTurn(turn)
 	for {
@@ -67,7 +70,7 @@ func (n *Node) acquire(ctx context.Context, m *installed, opts api.Runner, keepA
 		select {
 		case <-victim.gone:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, context.Cause(ctx)
 		}
 	}
 }
@@ -155,7 +158,7 @@ func (n *Node) fitsLocked(m *installed, opts api.Runner) bool {
 	if n.opts.VRAM <= 0 {
 		return true
 	}
-	used := m.memory(opts.NumCtx, n.slotsOf(m))
+	used := m.memory(opts.NumCtx, n.slotsOf(m)) + n.stats.Orphaned
 	for _, r := range n.runners {
 		used += r.memory
 	}
@@ -164,23 +167,50 @@ func (n *Node) fitsLocked(m *installed, opts api.Runner) bool {
 
 // load loads the model while it is the caller's turn.
 func (n *Node) load(ctx context.Context, m *installed, opts api.Runner, keepAlive *api.Duration) (*runner, error) {
-	if err := pass(ctx, n.scaled(m.LoadTime)); err != nil {
+	if opts.NumThread > mostThreads {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
+	if err := pass(ctx, n.scaled(ctx, m.LoadTime)); err != nil {
 		return nil, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if m.LoadError != "" {
+	if text := cmp.Or(troublesOf(ctx).loadFails, m.LoadError, batchError(opts.NumBatch)); text != "" {
 		n.stats.LoadsFailed++
-		return nil, &loadError{m.LoadError}
+		return nil, &loadError{text}
 	}
-	if n.closed {
-		return nil, context.Canceled
+	if ctx.Err() != nil || n.closed || n.down {
+		return nil, cmp.Or(context.Cause(ctx), errDied)
 	}
 	r := newRunner(n, m, opts)
 	n.runners[m.Weights] = r
 	n.stats.Loads++
 	r.useLocked(keepAlive)
 	return r, nil
+}
+
+// refused counts a request that found the queue full.
+func (n *Node) refused() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stats.Refused++
+	return errQueueFull
+}
+
+// mostThreads is from where on a load has no end: 100000 threads had not begun to answer after 25 s, and held up the
+// loads of all other models.
+const mostThreads = 10000
+
+// batchError is how a load with a batch that is too small fails on a real node, whose last words are cut at random.
+func batchError(size int) string {
+	switch {
+	case size == 0:
+		return "llama runner process has terminated: llama_init_from_model: n_batch and n_ubatch cannot both be zero\npanic:"
+	case size < 0:
+		return "llama runner process has terminated: " + signal
+	}
+	return ""
 }
 
 // expire is an unload request: the runner takes no keep-alive any more and goes when it is idle, at once if it is.

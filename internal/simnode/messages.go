@@ -24,7 +24,7 @@ func (n *Node) messages(w http.ResponseWriter, r *http.Request) {
 		sendJSON(w, http.StatusBadRequest, newAnthropicError(http.StatusBadRequest, err.Error()))
 		return
 	}
-	if m, err := n.find(req.Model); err == nil && !m.can(Thinking) && native.Think != nil && native.Think.On {
+	if m, err := n.find(r.Context(), req.Model); err == nil && !m.can(Thinking) && native.Think != nil && native.Think.On {
 		native.Think = nil // here alone it is no mistake to ask a model to think that cannot
 	}
 	out := &messageWriter{
@@ -117,7 +117,11 @@ type messageWriter struct {
 
 func (o *messageWriter) refuse(err error) { sendAnthropicFailure(o.w, err) }
 
+// fail ends a stream that has begun without a word.
 func (o *messageWriter) fail(err error) {
+	if o.begun {
+		return
+	}
 	sendAnthropicFailure(o.w, err)
 	if o.streaming {
 		flush(o.w) // an error of the model on a stream is chunked

@@ -222,7 +222,7 @@ func anthropicTools(tools []anthropic.Tool) (api.Tools, error) {
 		switch {
 		case hosted(t):
 			tool.Function.Name, tool.Function.Description = "web_search", "Look something up on the web."
-			tool.Function.Parameters = api.ToolParameters{
+			tool.Function.Parameters = api.ToolFunctionParameters{
 				Type: "object", Required: []string{"query"},
 				Properties: api.Properties{{Name: "query", Schema: json.RawMessage(`{"type":"string"}`)}},
 			}

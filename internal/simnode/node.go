@@ -40,6 +40,12 @@ type Options struct {
 	// CheckHost turns on the Host rule of a server bound to a loopback address: names other than localhost, *.local,
 	// *.localhost, *.internal and this machine's, and addresses that are not loopback, private or unspecified, are 403.
 	CheckHost bool
+
+	// Restart is how long after a death the node is back, as a supervisor would have it. Default: it stays dead.
+	Restart time.Duration
+
+	// Admin lets clients read and change the faults at /_faults. Without it, that is an unknown path as on a real node.
+	Admin bool
 }
 
 func (o Options) withDefaults() Options {
@@ -64,13 +70,18 @@ type Node struct {
 	opts   Options
 	newest bool // it speaks the newest forms
 	entry  http.Handler
-	life   context.Context // ends with Close
-	end    context.CancelFunc
 
-	running sync.WaitGroup // handlers and armed keep-alive timers; Close waits for them
+	running sync.WaitGroup // handlers and armed timers; Close waits for them
 
 	mu       sync.Mutex // guards what follows
 	closed   bool
+	down     bool            // it is dead
+	life     context.Context // ends with Close or a death
+	end      context.CancelCauseFunc
+	births   int         // how often it came back
+	revival  *time.Timer // nil unless it is dead and will come back
+	faults   []*armed
+	changed  chan struct{}         // closed when its door may have changed, and replaced
 	models   map[string]*installed // by name.key
 	blobs    map[string]struct{}   // digests of files that were sent
 	runners  map[string]*runner    // by weights
@@ -87,10 +98,12 @@ func New(opts Options) *Node {
 		blobs:    make(map[string]struct{}),
 		runners:  make(map[string]*runner),
 		perModel: make(map[string]*ModelStats),
+		changed:  make(chan struct{}),
 	}
 	n.newest = newestForms(n.opts.Version)
 	n.stats.Requests = make(map[string]int)
-	n.life, n.end = context.WithCancel(context.Background())
+	n.stats.Faulted = make(map[string]int)
+	n.life, n.end = context.WithCancelCause(context.Background())
 	now := time.Now()
 	for _, m := range opts.Models {
 		if name, err := parseName(m.Name); err == nil {
@@ -101,33 +114,60 @@ func New(opts Options) *Node {
 	return n
 }
 
-// ServeHTTP answers one request. On a closed node it cuts the connection, as a server that has been stopped would.
+// ServeHTTP answers one request. On a closed or dead node it cuts the connection, as a server that has been stopped
+// would, and so it does while a fault refuses connections.
 func (n *Node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if d, _, _ := n.door(); d.shut {
+		panic(http.ErrAbortHandler)
+	}
+	life := n.begin(r.URL.Path)
+	defer n.finish(r.URL.Path)
+
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	cut := make(chan struct{})
+	stop := context.AfterFunc(life, func() {
+		defer close(cut)
+		cancel(errDied)
+		// A client that does not read, or does not finish its request, would hold up Close for ever. A writer without
+		// deadlines cannot block.
+		conn := http.NewResponseController(w)
+		_ = conn.SetWriteDeadline(time.Unix(1, 0))
+		_ = conn.SetReadDeadline(time.Unix(1, 0))
+	})
+	defer func() {
+		if !stop() {
+			<-cut
+			panic(http.ErrAbortHandler) // a stopped server does not finish the answers it was giving
+		}
+	}()
+	r = r.WithContext(ctx)
+	n.answer(w, r, n.struckBy(r))
+}
+
+// begin counts a request and returns the life of the node that it belongs to.
+func (n *Node) begin(path string) context.Context {
 	n.mu.Lock()
-	if n.closed {
-		n.mu.Unlock()
+	defer n.mu.Unlock()
+	if n.closed || n.down {
 		panic(http.ErrAbortHandler) // net/http's own way of closing a connection without an answer
 	}
 	n.running.Add(1)
-	n.stats.Requests[r.URL.Path]++
-	n.mu.Unlock()
-	defer n.running.Done()
-
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	cut := make(chan struct{})
-	stop := context.AfterFunc(n.life, func() {
-		defer close(cut)
-		cancel()
-		// A client that does not read would hold up Close for ever. A writer without deadlines cannot block.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
-	})
-	n.entry.ServeHTTP(w, r.WithContext(ctx))
-	if stop() {
-		return
+	if path != adminPath {
+		n.stats.Requests[path]++
+		n.stats.Running++
+		n.stats.Peak = max(n.stats.Peak, n.stats.Running)
 	}
-	<-cut
-	panic(http.ErrAbortHandler) // a stopped server does not finish the answers it was giving
+	return n.life
+}
+
+func (n *Node) finish(path string) {
+	n.mu.Lock()
+	if path != adminPath {
+		n.stats.Running--
+	}
+	n.mu.Unlock()
+	n.running.Done()
 }
 
 // Close ends the running answers, whose connections are cut as those of a stopped server are, unloads every model and
@@ -135,30 +175,11 @@ func (n *Node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (n *Node) Close() {
 	n.mu.Lock()
 	n.closed = true
-	n.end()
+	n.cancelRevivalLocked()
+	n.end(errDied)
 	for _, r := range n.runners {
 		r.disarmLocked()
 	}
 	n.mu.Unlock()
 	n.running.Wait()
-}
-
-// scaled converts a simulated duration to the time it takes here.
-func (n *Node) scaled(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * n.opts.Scale)
-}
-
-// pass lets simulated time pass. It returns the context's error when that ends first.
-func pass(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -69,13 +69,13 @@ type openaiModel struct {
 	OwnedBy string `json:"owned_by"`
 }
 
-func (n *Node) openaiModels(w http.ResponseWriter, _ *http.Request) {
+func (n *Node) openaiModels(w http.ResponseWriter, r *http.Request) {
 	var out struct {
 		Object string        `json:"object"`
 		Data   []openaiModel `json:"data"` // null when nothing is installed
 	}
 	out.Object = "list"
-	for _, m := range n.newestFirst() {
+	for _, m := range n.newestFirst(r.Context()) {
 		out.Data = append(out.Data, openaiModel{m.name.short(), "model", m.ModifiedAt.Unix(), m.name.namespace})
 	}
 	sendTranslated(w, http.StatusOK, out)
@@ -83,7 +83,7 @@ func (n *Node) openaiModels(w http.ResponseWriter, _ *http.Request) {
 
 func (n *Node) openaiModel(w http.ResponseWriter, r *http.Request) {
 	asked := r.URL.Path[len("/v1/models/"):]
-	m, err := n.find(asked)
+	m, err := n.find(r.Context(), asked)
 	if err != nil {
 		sendOpenAIFailure(w, err)
 		return

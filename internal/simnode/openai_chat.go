@@ -74,7 +74,12 @@ type openaiWriter struct {
 
 func (o *openaiWriter) refuse(err error) { sendOpenAIFailure(o.w, err) }
 
+// fail ends a stream that has begun with a chunk of nothing, without a name, a word about it or the end mark.
 func (o *openaiWriter) fail(err error) {
+	if o.begun {
+		o.record(chatRecord{CreatedAt: now()})
+		return
+	}
 	sendOpenAIFailure(o.w, err)
 	if o.streaming {
 		flush(o.w) // an error of the model on a stream is chunked

@@ -21,22 +21,29 @@ type prompter struct {
 	source string
 }
 
+var templateFuncs = template.FuncMap{
+	"json": func(v any) string {
+		b, err := json.Marshal(v)
+		if err != nil {
+			return ""
+		}
+		return string(b)
+	},
+	"currentDate": func(...string) string { return time.Now().Format("2006-01-02") },
+}
+
 // parsePrompt parses a template. Its errors read like a real server's, which uses text/template as well.
 func parsePrompt(source string) (*prompter, error) {
-	t, err := template.New("").Option("missingkey=zero").Funcs(template.FuncMap{
-		"json": func(v any) string {
-			b, err := json.Marshal(v)
-			if err != nil {
-				return ""
-			}
-			return string(b)
-		},
-		"currentDate": func(...string) string { return time.Now().Format("2006-01-02") },
-	}).Parse(source)
+	t, err := template.New("").Funcs(templateFuncs).Parse(source)
 	if err != nil {
 		return nil, err
 	}
-	return &prompter{t, source}, nil
+	// What the template defines besides itself gets lost on a real server, too, which copies the tree alone.
+	alone, err := template.New("").Option("missingkey=zero").Funcs(templateFuncs).AddParseTree("", t.Tree)
+	if err != nil {
+		return nil, err
+	}
+	return &prompter{alone, source}, nil
 }
 
 // A conversation is what a template sees.
@@ -127,8 +134,9 @@ func lastContent(messages []api.Message) string {
 }
 
 // fit renders a chat and, when it is longer than limit tokens, leaves out the oldest messages that are not the
-// system's, as few as will do; the last one always stays.
-func (p *prompter) fit(c conversation, limit int, truncate bool) (string, error) {
+// system's, as few as will do; the last one always stays. toil is how long a real node would have taken for that: it
+// leaves out one message after the other and renders and spells the rest each time.
+func (p *prompter) fit(c conversation, limit int, truncate bool) (text string, toil time.Duration, err error) {
 	all := c.messages
 	render := func(from int) (string, error) {
 		kept := make([]api.Message, 0, len(all))
@@ -143,21 +151,26 @@ func (p *prompter) fit(c conversation, limit int, truncate bool) (string, error)
 	fits := func(text string) bool { // a token is a byte or more, which spares most prompts the spelling
 		return len(text)+1 <= limit || len(vocab().encode(text))+1 <= limit
 	}
-	text, err := render(0)
+	text, err = render(0)
 	if err != nil || !truncate || fits(text) {
-		return text, err
+		return text, 0, err
 	}
 	var failed error
-	from := 1 + sort.Search(len(all)-2, func(i int) bool { // a real node tries one by one, which takes it minutes
+	from := 1 + sort.Search(len(all)-2, func(i int) bool {
 		text, err := render(i + 1)
 		failed = errors.Join(failed, err)
 		return err != nil || fits(text)
 	})
 	if failed != nil {
-		return "", failed
+		return "", 0, failed
 	}
-	return render(min(from, len(all)-1))
+	before := len(text)
+	text, err = render(min(from, len(all)-1))
+	return text, time.Duration(from*(before+len(text))/2) * perByte, err
 }
+
+// perByte is what a byte that is rendered once more costs: 3000 short messages, of which 2300 were left out, took 17 s.
+const perByte = 1300 * time.Nanosecond
 
 // withImages numbers the images of a chat and puts their marks before the text, where a model without eyes reads them.
 func withImages(messages []api.Message) []api.Message {

@@ -72,12 +72,12 @@ func TestPrompt_DropsTheOldestThatAreNotTheSystems(t *testing.T) {
 		}
 		c.messages = append(c.messages, api.Message{Role: role, Content: strings.Repeat("x", i+1)})
 	}
-	whole, err := p.fit(c, 50, false)
+	whole, _, err := p.fit(c, 50, false)
 	if err != nil || strings.Count(whole, "<|end|>") != 41 {
 		t.Errorf("without truncation %d messages are left, %v", strings.Count(whole, "<|end|>"), err)
 	}
 	for _, limit := range []int{1, 50, 100, 200, 500} {
-		text, err := p.fit(c, limit, true)
+		text, _, err := p.fit(c, limit, true)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -49,7 +49,11 @@ type responseWriter struct {
 
 func (o *responseWriter) refuse(err error) { sendOpenAIFailure(o.w, err) }
 
+// fail ends a stream that has begun without a word.
 func (o *responseWriter) fail(err error) {
+	if o.begun {
+		return
+	}
 	sendOpenAIFailure(o.w, err)
 	if o.streaming {
 		flush(o.w) // an error of the model on a stream is chunked

@@ -59,8 +59,9 @@ func (n *Node) routes() http.Handler {
 		{"/v1/images/generations", "POST", post(unpacking(n.imageGenerations))},
 		{"/v1/images/edits", "POST", post(unpacking(n.imageEdits))},
 		{"/v1/audio/transcriptions", "POST", post(n.transcriptions)},
+		{adminPath, "GET, PUT, POST, DELETE", n.admin()},
 	} {
-		if n.newest && strings.HasPrefix(r.path, "/v1/images/") {
+		if n.newest && strings.HasPrefix(r.path, "/v1/images/") || r.path == adminPath && !n.opts.Admin {
 			continue
 		}
 		if prefix, ok := strings.CutSuffix(r.path, "*"); ok {

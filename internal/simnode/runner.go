@@ -18,10 +18,13 @@ type runner struct {
 	memory  int64 // bytes
 	vram    int64 // bytes of memory that are on the GPU
 
-	gone chan struct{} // closed when the runner has been unloaded
+	gone chan struct{}   // closed when the runner has been unloaded, or has died
+	life context.Context // ends when it crashes, with that as its cause
+	end  context.CancelCauseFunc
 
 	// What follows changes.
-	refs      int // requests that use it, those waiting for a slot included
+	dropped   bool // it crashed, or its node died
+	refs      int  // requests that use it, those waiting for a slot included
 	keepAlive time.Duration
 	expiresAt time.Time // zero until it was idle for the first time
 	timer     *time.Timer
@@ -53,9 +56,10 @@ func newRunner(n *Node, m *installed, opts api.Runner) *runner {
 		keepAlive: n.opts.KeepAlive,
 		gone:      make(chan struct{}),
 	}
+	r.life, r.end = context.WithCancelCause(context.Background())
 	r.memory = m.memory(r.context, n.slotsOf(m))
 	if n.opts.VRAM > 0 {
-		room := n.opts.VRAM
+		room := n.opts.VRAM - n.stats.Orphaned
 		for _, other := range n.runners {
 			room -= other.vram
 		}
@@ -85,7 +89,7 @@ func (r *runner) useLocked(keepAlive *api.Duration) {
 func (r *runner) release() {
 	r.node.mu.Lock()
 	defer r.node.mu.Unlock()
-	if r.refs--; r.refs > 0 {
+	if r.refs--; r.refs > 0 || r.dropped {
 		return
 	}
 	if r.keepAlive <= 0 || r.evict {
@@ -163,7 +167,7 @@ func (r *runner) slot(ctx context.Context, tokens []int) (s *slot, cached int, e
 	select {
 	case s = <-handed:
 	case <-ctx.Done():
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -171,7 +175,9 @@ func (r *runner) slot(ctx context.Context, tokens []int) (s *slot, cached int, e
 	if err == nil {
 		return s, r.takeLocked(stats, s, tokens), nil
 	}
-	stats.Cancelled++
+	if n.clientLeftLocked(err) {
+		stats.Cancelled++
+	}
 	if i := slices.Index(r.waiting, handed); i >= 0 {
 		r.waiting = slices.Delete(r.waiting, i, i+1)
 	} else {

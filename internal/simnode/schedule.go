@@ -24,7 +24,7 @@ var errCapability = errors.New("the model lacks the capability of the route")
 // the route and fails with errCapability, the others name the model in full. The caller must release the lease.
 func (n *Node) lease(ctx context.Context, begun time.Time, m *installed, wanted []string, options map[string]any, keepAlive *api.Duration) (*lease, error) {
 	for i, capability := range wanted {
-		if m.can(capability) {
+		if m.can(capability) && !troublesOf(ctx).fileGone {
 			continue
 		}
 		if i == 0 {
@@ -64,13 +64,18 @@ func sendFailure(w http.ResponseWriter, err error) {
 	sendError(w, status, text)
 }
 
-// left reports whether err only says that nobody waits for the answer any more, and counts it.
+// left reports whether err only says that nobody waits for the answer any more, and counts it when that is so because
+// the client left and not because the node died.
 func (n *Node) left(err error) bool {
-	if !errors.Is(err, context.Canceled) {
-		return false
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.stats.Cancelled++
-	return true
+	if n.clientLeftLocked(err) {
+		n.stats.Cancelled++
+	}
+	return errors.Is(err, context.Canceled) || errors.Is(err, errDied)
+}
+
+// clientLeftLocked tells a client that left from a connection that the node's own end cut.
+func (n *Node) clientLeftLocked(err error) bool {
+	return errors.Is(err, context.Canceled) && !n.down && !n.closed
 }

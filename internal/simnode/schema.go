@@ -31,7 +31,7 @@ type property struct {
 
 // parseFormat reads a request's format: nil without one, and an error with the real server's text for what is neither
 // "json" nor an object, or no schema. A nil schema in a non-nil format means any object.
-func parseFormat(raw json.RawMessage) (format *format, err error) {
+func parseFormat(raw json.RawMessage) (*format, error) {
 	switch text := string(bytes.TrimSpace(raw)); {
 	case text == "", text == "null", text == `""`:
 		return nil, nil
@@ -48,26 +48,74 @@ func parseFormat(raw json.RawMessage) (format *format, err error) {
 		return nil, errSchema
 	}
 	s, err := parseSchema(raw, 0)
+	if errors.Is(err, errDeadly) {
+		return &format{deadly: true}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	known := make(map[string]*schema)
 	for prefix, list := range map[string]map[string]json.RawMessage{"#/$defs/": defs.Defs, "#/definitions/": defs.Definitions} {
 		for name, body := range list {
-			if known[prefix+name], err = parseSchema(body, 0); err != nil {
+			known[prefix+name], err = parseSchema(body, 0)
+			if errors.Is(err, errDeadly) {
+				return &format{deadly: true}, nil
+			}
+			if err != nil {
 				return nil, err
 			}
 		}
 	}
+	var document any
+	if json.Unmarshal(raw, &document) != nil || !resolves(document, document) {
+		return nil, errSchema
+	}
 	return newFormat(s, known), nil
 }
 
-// deepest is where parsing and filling in stop: a deeper schema makes a real node's runner die.
-const deepest = 64
+// resolves reports whether every "$ref" in a value leads to a place in the document.
+func resolves(document, value any) bool {
+	switch v := value.(type) {
+	case []any:
+		return !slices.ContainsFunc(v, func(e any) bool { return !resolves(document, e) })
+	case map[string]any:
+		if ref, ok := v["$ref"].(string); ok && strings.HasPrefix(ref, "#/") && !leads(document, ref[2:]) {
+			return false
+		}
+		for _, e := range v {
+			if !resolves(document, e) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func leads(document any, path string) bool {
+	for step := range strings.SplitSeq(path, "/") {
+		m, _ := document.(map[string]any)
+		next, ok := m[step]
+		if !ok {
+			return false
+		}
+		document = next
+	}
+	return true
+}
+
+// Where a runner dies of a schema, which it turns into a grammar. Somewhere between these and the recorded ones that
+// is so: 200 levels and 100000 items killed it, 5000 choices did not.
+const (
+	deepest = 64
+	longest = 20000
+)
+
+// errDeadly is a schema that a runner dies of.
+var errDeadly = errors.New("the schema is deeper or longer than a runner survives")
 
 func parseSchema(raw json.RawMessage, depth int) (*schema, error) {
 	if depth > deepest {
-		return nil, errSchema
+		return nil, errDeadly
 	}
 	var boolean bool
 	if json.Unmarshal(raw, &boolean) == nil {
@@ -85,9 +133,15 @@ func parseSchema(raw json.RawMessage, depth int) (*schema, error) {
 		Ref        string            `json:"$ref"`
 		Minimum    float64           `json:"minimum"`
 		MinItems   int               `json:"minItems"`
+		MaxItems   int               `json:"maxItems"`
+		MinLength  int               `json:"minLength"`
+		MaxLength  int               `json:"maxLength"`
 	}
 	if json.Unmarshal(raw, &in) != nil {
 		return nil, errSchema
+	}
+	if max(in.MinItems, in.MaxItems, in.MinLength, in.MaxLength) > longest {
+		return nil, errDeadly
 	}
 	s := &schema{required: in.Required, choices: in.Enum, ref: in.Ref, min: in.Minimum, minItems: in.MinItems}
 	if in.Const != nil {
@@ -164,9 +218,10 @@ func parseProperties(raw json.RawMessage, depth int) ([]property, error) {
 
 // A format is what an answer must look like.
 type format struct {
-	root  *schema
-	known map[string]*schema // by $ref
-	left  int                // values that may still be written: schemas can ask for more than anybody would read
+	root   *schema
+	known  map[string]*schema // by $ref
+	deadly bool               // no runner survives it
+	left   int                // values that may still be written: schemas can ask for more than anybody would read
 }
 
 func newFormat(root *schema, known map[string]*schema) *format {

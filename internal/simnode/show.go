@@ -37,7 +37,7 @@ func (n *Node) show(w http.ResponseWriter, r *http.Request) {
 		sendError(w, http.StatusBadRequest, "model is required")
 		return
 	}
-	m, err := n.find(asked)
+	m, err := n.find(r.Context(), asked)
 	if err != nil {
 		sendFailure(w, err)
 		return

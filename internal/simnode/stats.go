@@ -4,28 +4,36 @@ import "maps"
 
 // Stats are counts of what a Node did since New.
 type Stats struct {
-	Requests map[string]int        // requests by URL path, also refused ones
-	Models   map[string]ModelStats // by name with tag, such as "tiny:latest"; the name a runner was loaded under
+	Requests map[string]int        `json:"requests"` // requests by URL path, also refused ones
+	Models   map[string]ModelStats `json:"models"`   // by name with tag, such as "tiny:latest"; the name a runner was loaded under
 
-	Loads       int // loads that ended well
-	LoadsFailed int // loads that failed by themselves
-	Evictions   int // runners ended to make room for a load or a reload
-	Expired     int // runners ended by their keep-alive or by an unload request
-	Cancelled   int // requests whose client left before the end of the answer
-	Refused     int // requests refused because the load queue was full
-	PrefixHits  int // prompts of which a slot had half or more in its cache
-	Queue       int // requests waiting for a load now, the one being served included
-	PeakQueue   int // the most there ever were
+	Loads       int `json:"loads"`        // loads that ended well
+	LoadsFailed int `json:"loads_failed"` // loads that failed by themselves
+	Evictions   int `json:"evictions"`    // runners ended to make room for a load or a reload
+	Expired     int `json:"expired"`      // runners ended by their keep-alive or by an unload request
+	Cancelled   int `json:"cancelled"`    // requests whose client left before the end of the answer, also those that a fault held
+	Refused     int `json:"refused"`      // requests refused because the load queue was full
+	PrefixHits  int `json:"prefix_hits"`  // prompts of which a slot had half or more in its cache
+	Queue       int `json:"queue"`        // requests waiting for a load now, the one being served included
+	PeakQueue   int `json:"peak_queue"`   // the most there ever were
+
+	Running int `json:"running"` // requests that are being answered now
+	Peak    int `json:"peak"`    // the most at once
+
+	Faulted  map[string]int `json:"faulted"`  // requests struck by a fault, by its name
+	Crashes  int            `json:"crashes"`  // runners that died
+	Deaths   int            `json:"deaths"`   // how often the node died
+	Orphaned int64          `json:"orphaned"` // bytes held by runners that dead nodes left behind
 }
 
 // ModelStats are the counts of one model.
 type ModelStats struct {
-	Answers     int // answers and embedded inputs that got a slot
-	Running     int // slots in use now
-	Peak        int // the most slots ever in use at once
-	Waiting     int // requests waiting for a slot now
-	PeakWaiting int
-	Cancelled   int // answers cut, and waits for a slot left, by a client that went away
+	Answers     int `json:"answers"` // answers and embedded inputs that got a slot
+	Running     int `json:"running"` // slots in use now
+	Peak        int `json:"peak"`    // the most slots ever in use at once
+	Waiting     int `json:"waiting"` // requests waiting for a slot now
+	PeakWaiting int `json:"peak_waiting"`
+	Cancelled   int `json:"cancelled"` // answers cut, and waits for a slot left, by a client that went away
 }
 
 // Stats returns a copy of the counts. It is safe for concurrent use.
@@ -33,7 +41,7 @@ func (n *Node) Stats() Stats {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := n.stats
-	s.Requests = maps.Clone(n.stats.Requests)
+	s.Requests, s.Faulted = maps.Clone(n.stats.Requests), maps.Clone(n.stats.Faulted)
 	s.Models = make(map[string]ModelStats, len(n.models))
 	for name, m := range n.perModel {
 		s.Models[name] = *m

@@ -24,13 +24,13 @@ func (t Tool) String() string { return text(t) }
 
 // A ToolFunction describes a function to the model.
 type ToolFunction struct {
-	Name        string         `json:"name"`
-	Description string         `json:"description,omitempty"`
-	Parameters  ToolParameters `json:"parameters"`
+	Name        string                 `json:"name"`
+	Description string                 `json:"description,omitempty"`
+	Parameters  ToolFunctionParameters `json:"parameters"`
 }
 
-// ToolParameters is the schema of a function's arguments. Its type can only be a string.
-type ToolParameters struct {
+// ToolFunctionParameters is the schema of a function's arguments. Its type can only be a string.
+type ToolFunctionParameters struct {
 	Type       string     `json:"type"`
 	Defs       any        `json:"$defs,omitempty"`
 	Items      any        `json:"items,omitempty"`
