@@ -103,7 +103,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			{name: "limits", read: once(a.readLimits)},
 			{name: "attempts", read: once(a.readAttempts)},
 		},
-		elsewhere: wordsAt("the ollama directive of a site", "class", "models", "manage"),
+		elsewhere: wordsAt("the ollama directive of a site", "class", "models", "manage", "pass", "keys", "guard"),
 	}
 	if _, err := g.block(d); err != nil {
 		return err

@@ -29,6 +29,8 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		models <globs...>
 //		manage deny|allow
 //		pass   <paths...>
+//		keys   <placeholder>
+//		guard  on|off
 //	}
 //
 // The block may be left out. models and pass may stand several times and add up.
@@ -44,6 +46,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			{name: "models", read: h.readModels, often: true},
 			{name: "manage", read: choice(&h.Manage, "deny", "allow")},
 			{name: "pass", read: h.readPass, often: true},
+			{name: "keys", read: h.readKeys},
+			{name: "guard", read: choice(&h.Guard, "on", "off")},
 		},
 		elsewhere: wordsAt("the global option ollama", "node", "health", "queue", "limits", "attempts"),
 	}
@@ -79,6 +83,18 @@ func (h *Handler) readPass(d *caddyfile.Dispenser) error {
 		return d.WrapErr(err)
 	}
 	h.Pass = append(h.Pass, paths...)
+	return nil
+}
+
+func (h *Handler) readKeys(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) != 1 { // not value(), which would repeat a secret that stands there
+		return d.Errf("keys takes one value, as in: keys {file./etc/caddy-ollama/keys}")
+	}
+	if err := checkKeys(args[0]); err != nil {
+		return d.Errf("keys: %v", err)
+	}
+	h.Keys = args[0]
 	return nil
 }
 

@@ -26,7 +26,7 @@ Everything else is Caddy: https://caddyserver.com/docs/`
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "ollama",
-		Usage: "up|simulate|nodes",
+		Usage: "up|simulate|nodes|key",
 		Short: "Serves many Ollama nodes as one, and what belongs to it",
 		CobraFunc: func(cmd *cobra.Command) {
 			for _, c := range commands {
@@ -41,7 +41,7 @@ func init() {
 
 // commands hang under `ollama` in every build, so that a build with other plugins gives up
 // one name only.
-var commands = []caddycmd.Command{upCommand, simulateCommand, nodesCommand}
+var commands = []caddycmd.Command{upCommand, simulateCommand, nodesCommand, keyCommand}
 
 // RegisterTopLevelCommands offers the commands also without the word `ollama`: `caddy-ollama
 // up`. It is for the main of a build that is ours alone and panics when called twice.

@@ -1,14 +1,17 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
+	"github.com/caddy-ollama/caddy-ollama/internal/keys"
 )
 
 func init() {
@@ -42,6 +45,17 @@ type Handler struct {
 	// credentials; nothing in them is judged, and `models` does not apply. Default: none.
 	Pass []string `json:"pass,omitempty"`
 
+	// Who may ask: a placeholder such as `{file./etc/caddy-ollama/keys}` for a text with a line
+	// for each key, its owner's name and its SHA-256 in hexadecimal, as `caddy-ollama key`
+	// prints it. Clients send a key as a bearer token or in `x-api-key`; without one they get
+	// 401 on every route. The name is the tenant. It is read when the configuration is loaded,
+	// and the keys are in no saved configuration. Default: anybody may ask.
+	Keys string `json:"keys,omitempty"`
+
+	// Whether requests that are known to kill an Ollama server are refused with 400: `on` or
+	// `off`. Default: `on`.
+	Guard string `json:"guard,omitempty"`
+
 	settings *gateway.Settings
 	site     *gateway.Site
 	listens  atomic.Pointer[listening]
@@ -67,7 +81,17 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.site, err = gateway.NewSite(gateway.SiteConfig{Class: h.Class, Models: h.Models, Manage: manage, Pass: h.Pass})
+	guard, err := parseGuard(h.Guard)
+	if err != nil {
+		return err
+	}
+	known, err := readKeys(h.Keys)
+	if err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	h.site, err = gateway.NewSite(gateway.SiteConfig{
+		Class: h.Class, Models: h.Models, Manage: manage, Pass: h.Pass, Keys: known, Unguarded: !guard,
+	})
 	if err != nil {
 		return err
 	}
@@ -111,6 +135,42 @@ func parseManage(word string) (allow bool, err error) {
 		return true, nil
 	}
 	return false, fmt.Errorf("unrecognized value %q for manage; use allow or deny", word)
+}
+
+// parseGuard reads the word of configuration; "" is on.
+func parseGuard(word string) (on bool, err error) {
+	switch word {
+	case "", "on":
+		return true, nil
+	case "off":
+		return false, nil
+	}
+	return false, fmt.Errorf("unrecognized value %q for guard; use on or off", word)
+}
+
+// readKeys reads the text that a placeholder stands for; "" is no keys. Its errors name the
+// placeholder or a line and repeat nothing of the text.
+func readKeys(placeholder string) (*keys.Keys, error) {
+	if placeholder == "" {
+		return nil, nil
+	}
+	if err := checkKeys(placeholder); err != nil {
+		return nil, err
+	}
+	text, err := caddy.NewReplacer().ReplaceOrErr(placeholder, true, true)
+	if err != nil {
+		return nil, err
+	}
+	return keys.Parse(text)
+}
+
+// checkKeys refuses what is no placeholder without repeating it: it would be saved with the
+// configuration.
+func checkKeys(placeholder string) error {
+	if !strings.HasPrefix(placeholder, "{") || !strings.HasSuffix(placeholder, "}") || strings.Count(placeholder, "{") != 1 {
+		return errors.New("write a placeholder that stands for the text of the keys, as in {file./etc/caddy-ollama/keys}")
+	}
+	return nil
 }
 
 // Interface guards

@@ -63,6 +63,9 @@ func TestHandler_RefusesImpossibleJSON(t *testing.T) {
 		{`{"handler":"ollama","class":"urgent"}`, "interactive, background or batch"},
 		{`{"handler":"ollama","manage":"on"}`, "use allow or deny"},
 		{`{"handler":"ollama","models":["[a-"]}`, "not a glob"},
+		{`{"handler":"ollama","guard":"maybe"}`, "use on or off"},
+		{`{"handler":"ollama","keys":"alice 0123"}`, "write a placeholder"},
+		{`{"handler":"ollama","keys":"{file./nowhere/keys}"}`, "{file./nowhere/keys}"},
 		{`{"handler":"ollama","node":"x"}`, `unknown field "node"`},
 	} {
 		err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}},"apps":{"http":{"servers":{"s":{

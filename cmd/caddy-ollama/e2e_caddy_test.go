@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -32,9 +34,13 @@ func TestCaddy_ExampleIsFormattedAdaptsAndIsValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := []string{"HOME=" + t.TempDir(), "BIG_NODE_TOKEN=token", "ALICE_PASSWORD_HASH=" + passwordHash(t)}
+	env := []string{"HOME=" + t.TempDir(), "BIG_NODE_TOKEN=token"}
 	if formatted, text := mustAsk(t, env, "fmt", file), readExample(t); formatted != text {
 		t.Errorf("fmt makes it\n%s", formatted)
+	}
+	file = filepath.Join(t.TempDir(), "Caddyfile")
+	if err := os.WriteFile(file, []byte(withKeys(t, readExample(t))), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	adapted := mustAsk(t, env, "adapt", "--config", file)
 	for _, part := range []string{`"ollama":{"nodes":[`, `"handler":"ollama"`} {
@@ -101,8 +107,8 @@ func TestCaddy_RunsTheExampleAndReloadsIt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	env := []string{"HOME=" + home, "BIG_NODE_TOKEN=token", "ALICE_PASSWORD_HASH=" + passwordHash(t)}
-	text := edit.Replace(readExample(t))
+	env := []string{"HOME=" + home, "BIG_NODE_TOKEN=token"}
+	text := withKeys(t, edit.Replace(readExample(t)))
 	for _, part := range append(nodes, httpPort, publicPort) {
 		if !strings.Contains(text, part) {
 			t.Fatalf("the example has changed; this test moves it no longer:\n%s", text)
@@ -155,19 +161,44 @@ func checkPublicSite(t *testing.T, g *gateway, port string) {
 	}}
 	defer client.CloseIdleConnections()
 	url := base("https", "ollama.example.com", port) + "/api/tags"
-	if resp, body := get(t, client, url, ""); resp.StatusCode != http.StatusUnauthorized || strings.Contains(body, "llama3") {
-		t.Errorf("without a password: got %d %s, want 401", resp.StatusCode, body)
-	}
-	url = strings.Replace(url, "https://", "https://alice:"+password+"@", 1)
-	if resp, body := get(t, client, url, ""); resp.StatusCode != http.StatusOK || !strings.Contains(body, "llama3") || strings.Contains(body, "sim-small") {
-		t.Errorf("with it: got %d %s, want 200 and the site's models only", resp.StatusCode, body)
+	for _, header := range []string{"", "Authorization: Bearer sk-unknown", "Authorization: Bearer " + exampleKey, "X-Api-Key: " + exampleKey} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name, value, ok := strings.Cut(header, ": "); ok {
+			req.Header.Set(name, value)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		body, known := string(answer), strings.Contains(header, exampleKey)
+		switch {
+		case err != nil:
+			t.Error(err)
+		case !known && (resp.StatusCode != http.StatusUnauthorized || strings.Contains(body, "llama3")):
+			t.Errorf("%q: got %d %s, want 401", header, resp.StatusCode, body)
+		case known && (resp.StatusCode != http.StatusOK || !strings.Contains(body, "llama3") || strings.Contains(body, "sim-small")):
+			t.Errorf("%q: got %d %s, want 200 and the site's models only", header, resp.StatusCode, body)
+		}
 	}
 }
 
-const password = "correct-horse"
+const exampleKey = "sk-correct-horse"
 
-// passwordHash is what the comment in the example tells to make.
-func passwordHash(t *testing.T) string {
+// withKeys moves the keys of the example to a file that there is, with one key.
+func withKeys(t *testing.T, text string) string {
 	t.Helper()
-	return strings.TrimSpace(mustAsk(t, nil, "hash-password", "--plaintext", password))
+	file := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(file, fmt.Appendf(nil, "alice %x\n", sha256.Sum256([]byte(exampleKey))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	moved := strings.Replace(text, "{file./etc/caddy-ollama/keys}", "{file."+file+"}", 1)
+	if moved == text {
+		t.Fatalf("the example has changed; this test moves its keys no longer:\n%s", text)
+	}
+	return moved
 }

@@ -30,7 +30,9 @@ type Call struct {
 	// Embedding tells that the model only embeds: it has one slot whatever a node's slots are.
 	Embedding bool
 
-	Class    Class
+	Class Class
+	// Tenant is the verified name of who asks, "" where nobody verified one.
+	Tenant   string
 	Upstream *Upstream
 }
 

@@ -62,6 +62,9 @@ func (q *request) refuse(err error) {
 	if ref.retry > 0 {
 		q.w.Header().Set("Retry-After", strconv.Itoa(ref.retry))
 	}
+	if ref.status == http.StatusUnauthorized {
+		q.w.Header().Set("WWW-Authenticate", "Bearer")
+	}
 	if ref.status == http.StatusRequestEntityTooLarge || ref.status == http.StatusRequestTimeout {
 		q.w.Header().Set("Connection", "close") // the rest of the body is not read
 	}
@@ -104,6 +107,9 @@ func meaning(err error) refusal {
 		fault   *attempt.Fault
 		refused *call.StatusError
 	)
+	if ref, ok := keyRefusal(err); ok {
+		return ref
+	}
 	switch {
 	case errors.As(err, &bad):
 		return refusal{status: bad.Status, message: bad.Message, early: bad.Early}

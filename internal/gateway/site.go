@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/keys"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
@@ -17,6 +18,9 @@ type Site struct {
 	models []string // globs of normalised short names; none: all
 	manage bool
 	passed []string // paths
+
+	keys      *keys.Keys // nil: anybody may ask
+	unguarded bool
 }
 
 // SiteConfig is what an operator wishes of a site. The zero value works.
@@ -25,6 +29,11 @@ type SiteConfig struct {
 	Models []string // globs of normalised short names. Default: all
 	Manage bool     // allows what changes a node: so far only to unload a model
 	Pass   []string // further paths, whose requests go unseen to one node. Default: none
+
+	// Keys are who may ask; the name of a key is the tenant. Default: anybody may, unnamed.
+	Keys *keys.Keys
+	// Unguarded lets requests through that are known to kill a node. Default: they get 400.
+	Unguarded bool
 }
 
 // NewSite checks the wishes.
@@ -33,7 +42,7 @@ func NewSite(c SiteConfig) (*Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Site{class: class, manage: c.Manage}
+	s := &Site{class: class, manage: c.Manage, keys: c.Keys, unguarded: c.Unguarded}
 	for _, glob := range c.Models {
 		if _, err := path.Match(glob, ""); err != nil {
 			return nil, fmt.Errorf("models: %q is not a glob; use *, ? and [...] as in llama3*", glob)

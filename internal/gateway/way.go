@@ -30,6 +30,7 @@ type request struct {
 	param    string // what stands in the place of :name in the route
 	passes   bool   // a route of the site's own, sent on unseen
 	began    time.Time
+	tenant   string // whose verified key the request presents, "" on a site without keys
 	// wantsStream is known once the request is parsed; a node words an error's content type
 	// by it.
 	wantsStream bool
@@ -48,9 +49,11 @@ func (s *Settings) Serve(w http.ResponseWriter, r *http.Request, entry Entry) {
 	defer s.engine.leave()
 
 	var err error
+	q.tenant, err = q.identify()
 	switch {
 	case slices.Contains(r.Header.Values("Via"), "1.1 "+s.engine.via):
 		err = errLoop
+	case err != nil: // who asks may not
 	case q.passes:
 		err = q.pass()
 	case q.route.Access == wire.Cloud, q.route.Access == wire.Manage:
@@ -100,8 +103,14 @@ func (q *request) admit() (*call.Call, *body, error) {
 	if parsed.Stream {
 		q.announceEvents()
 	}
+	if err := q.guard(parsed); err != nil {
+		return nil, body, err
+	}
 	model, err := q.resolve(parsed.Model)
 	if err != nil {
+		return nil, body, err
+	}
+	if err := q.guardContext(parsed, model); err != nil {
 		return nil, body, err
 	}
 	return &call.Call{
@@ -110,6 +119,7 @@ func (q *request) admit() (*call.Call, *body, error) {
 		Runner:    parsed.Runner.Over(model.Parameters),
 		Embedding: model.Embedding,
 		Class:     q.site.class,
+		Tenant:    q.tenant,
 		Upstream:  call.NewUpstream(q.tries.Retries()),
 	}, body, nil
 }

@@ -53,8 +53,15 @@ type (
 )
 
 func newOpenAIError(status int, message string) openAIError {
-	return openAIError{openAIErrorObject{Message: message, Type: openAIType(status)}}
+	e := openAIError{openAIErrorObject{Message: message, Type: openAIType(status)}}
+	if status == 401 {
+		// A node has none of these. OpenAI's own say so of a key that is missing or unknown.
+		e.Error.Type, e.Error.Code = "invalid_request_error", &invalidAPIKey
+	}
+	return e
 }
+
+var invalidAPIKey = "invalid_api_key"
 
 // ErrorBody is the body of an error answer, and its content type, as the dialect spells it.
 //

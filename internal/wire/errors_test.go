@@ -63,7 +63,7 @@ func TestErrorBody_TypesFollowTheStatus(t *testing.T) {
 		openAI, anthropic string
 	}{
 		{400, "invalid_request_error", "invalid_request_error"},
-		{401, "api_error", "authentication_error"},
+		{401, "invalid_request_error", "authentication_error"},
 		{403, "api_error", "permission_error"},
 		{404, "not_found_error", "not_found_error"},
 		{408, "api_error", "api_error"},

@@ -107,6 +107,10 @@ func (f *form) judge(route Route, r *reading) (*Request, error) {
 		}
 	}
 	q.Task = f.task(r, q)
+	if route.Operation != Show {
+		q.Context = tokens(r.raw("context"))
+		q.Hazard = r.hazard(q)
+	}
 	return q, nil
 }
 

@@ -209,8 +209,8 @@ func TestParse_ReadsWhatTheGatewayDecidesBy(t *testing.T) {
 		{"OpenAI knows no keep_alive", "/v1/chat/completions", `{"model":"a","messages":[{}],"keep_alive":0,"options":{"num_ctx":1}}`, Request{}},
 
 		{
-			"runner options", "/api/embed", `{"model":"a","options":{"num_ctx":4096.9,"num_batch":-1.5,"num_gpu":0,"main_gpu":1e0,"num_thr\u0065ad":2,"use_mmap":false,"seed":1}}`,
-			Request{Runner: RunnerOptions{NumCtx: set(4096), NumBatch: set(-1), NumGPU: set(0), MainGPU: set(1), NumThread: set(2), UseMMap: OptionalBool{Set: true}}},
+			"runner options", "/api/embed", `{"model":"a","options":{"num_ctx":4096.9,"num_batch":64.5,"num_gpu":0,"main_gpu":1e0,"num_thr\u0065ad":2,"use_mmap":false,"seed":1}}`,
+			Request{Runner: RunnerOptions{NumCtx: set(4096), NumBatch: set(64), NumGPU: set(0), MainGPU: set(1), NumThread: set(2), UseMMap: OptionalBool{Set: true}}},
 		},
 		{"runner options in another case are others", "/api/embed", `{"model":"a","options":{"NUM_CTX":1,"Use_mmap":true}}`, Request{}},
 		{"runner options of another type are the node's business", "/api/embed", `{"model":"a","options":{"num_ctx":"1","num_gpu":[{"num_batch":2}],"use_mmap":1,"num_batch":true}}`, Request{}},

@@ -26,6 +26,12 @@ type Request struct {
 	// Verbose and System are those of a show request.
 	Verbose, System bool
 
+	// Hazard is what in the request is known to kill a node, nil if nothing is. The parser lets
+	// it pass: a gateway that guards its nodes answers it.
+	Hazard *BadRequest
+	// Context is the range of a native "context", which must be within the model's vocabulary.
+	Context TokenRange
+
 	// Body is what is sent to a node: the judged body, streamed where the operation has a
 	// stream, with usage where the dialect hides it.
 	Body Body
