@@ -3,7 +3,10 @@ package caddymodule
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -33,7 +36,10 @@ func (admin) CaddyModule() caddy.ModuleInfo {
 
 // Routes implements caddy.AdminRouter.
 func (admin) Routes() []caddy.AdminRoute {
-	return []caddy.AdminRoute{{Pattern: nodesPath, Handler: caddy.AdminHandlerFunc(serveNodes)}}
+	return []caddy.AdminRoute{
+		{Pattern: nodesPath, Handler: caddy.AdminHandlerFunc(serveNodes)},
+		{Pattern: nodesPath + "/", Handler: caddy.AdminHandlerFunc(serveNode)},
+	}
 }
 
 // A nodeStatus is one element of what GET /ollama/nodes answers: a list in the order of the
@@ -41,9 +47,11 @@ func (admin) Routes() []caddy.AdminRoute {
 type nodeStatus struct {
 	Name     string         `json:"name"`
 	URL      string         `json:"url"`               // scheme, host and port
-	State    string         `json:"state"`             // up or down
+	State    string         `json:"state"`             // up, probation, ejected, half_open, draining or down
 	Reason   string         `json:"reason,omitempty"`  // why it is not up, in a few words
 	Since    time.Time      `json:"since"`             // when the state began
+	Until    *time.Time     `json:"until,omitempty"`   // when an ejected node is tried again
+	Usable   bool           `json:"usable"`            // it may be given requests
 	Version  string         `json:"version,omitempty"` // Ollama's, absent until the node has told it
 	Slots    int            `json:"slots"`             // answers at once for one model
 	InFlight int            `json:"in_flight"`         // requests of this gateway that hold a slot
@@ -79,15 +87,61 @@ func serveNodes(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
+// serveNode answers POST /ollama/nodes/{name}/drain and /resume.
+func serveNode(w http.ResponseWriter, r *http.Request) error {
+	refused := func(status int, format string, args ...any) error {
+		return caddy.APIError{HTTPStatus: status, Err: fmt.Errorf(format, args...)}
+	}
+	// The escaped path: a name may have a slash in it, as a part of it or not.
+	escaped, verb, ok := cutLast(strings.TrimPrefix(r.URL.EscapedPath(), nodesPath+"/"), "/")
+	name, err := url.PathUnescape(escaped)
+	if !ok || err != nil || verb != "drain" && verb != "resume" {
+		return refused(http.StatusNotFound, "no such path; use %s/NAME/drain or %[1]s/NAME/resume", nodesPath)
+	}
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		return refused(http.StatusMethodNotAllowed, "method not allowed; use POST")
+	}
+	e, ok := currentEngine()
+	if !ok {
+		return refused(http.StatusNotFound, "the running configuration has no ollama in it")
+	}
+	if verb == "drain" {
+		err = e.Fleet().Drain(name)
+	} else {
+		err = e.Fleet().Resume(name)
+	}
+	if errors.Is(err, fleet.ErrUnknownNode) {
+		return refused(http.StatusNotFound, "no node is called %q", name)
+	}
+	if err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
 // nodeStatuses words what is known of the fleet.
 func nodeStatuses(snap *fleet.Snapshot, inFlight func(*fleet.Node) int) []nodeStatus {
 	statuses := make([]nodeStatus, 0, len(snap.Nodes))
-	for _, v := range snap.Nodes {
+	for i := range snap.Nodes {
+		v := &snap.Nodes[i]
 		s := nodeStatus{
 			Name: v.Node.Name(), URL: v.Node.URL().String(),
-			State: v.State.String(), Reason: v.Reason, Since: v.Since, Version: v.Version,
+			State: v.State.String(), Reason: v.Reason, Since: v.Since, Version: v.Version, Usable: v.Usable(),
 			Slots: v.Node.Slots(), InFlight: inFlight(v.Node), Models: v.Models,
 			Runners: make([]runnerStatus, 0, len(v.Runners)),
+		}
+		if v.State == fleet.Ejected {
+			s.Until = &v.Until
 		}
 		for _, r := range v.Runners {
 			status := runnerStatus{Model: r.Key, ContextLength: r.ContextLength, Size: r.Size, SizeVRAM: r.VRAM}

@@ -24,13 +24,16 @@ func init() {
 
 // App is the front of a fleet of Ollama nodes: what all sites share. Sites are made with the
 // handler `ollama`. Every value has a default; an app without nodes has one, the Ollama
-// server of this machine at `http://127.0.0.1:11434`.
+// server of this machine at `http://127.0.0.1:11434`, unless it finds some by name.
 //
 // What runs survives a reload: streams, the queue, and what is known of the nodes.
 type App struct {
 	// The Ollama servers that requests are spread over. Names and addresses must be unique.
 	// Default: one node at `http://127.0.0.1:11434`.
 	Nodes []*Node `json:"nodes,omitempty"`
+
+	// Names by which further nodes are found.
+	Discover []*Discover `json:"discover,omitempty"`
 
 	// How nodes are watched.
 	Health *Health `json:"health,omitempty"`
@@ -67,8 +70,10 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx = ctx
 	var err error
-	if a.nodes, err = resolveNodes(a.Nodes); err != nil {
-		return err
+	if len(a.Nodes) > 0 || len(a.Discover) == 0 {
+		if a.nodes, err = resolveNodes(a.Nodes); err != nil {
+			return err
+		}
 	}
 	config, err := a.config()
 	if err != nil {
@@ -82,8 +87,19 @@ func (a *App) Provision(ctx caddy.Context) error {
 		a.transports = append(a.transports, key)
 		config.Nodes = append(config.Nodes, n.config(transport, key))
 	}
+	for _, d := range a.Discover {
+		discovery, err := d.discovery(ctx, a.Attempts.dialTimeout())
+		if err != nil {
+			return err
+		}
+		config.Health.Discover = append(config.Health.Discover, discovery)
+	}
 	if a.engine, err = loadEngine(); err != nil {
 		return err
+	}
+	// Each configuration has a registry of its own; what it serves is the process's.
+	if err := a.engine.metrics.Register(ctx.GetMetricsRegistry()); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
 	}
 	a.settings = gateway.NewSettings(a.engine.Engine, config)
 

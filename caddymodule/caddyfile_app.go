@@ -48,6 +48,11 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 //			}
 //			header <name> <value>
 //		}
+//		discover a|srv <name> {
+//			refresh <duration>
+//			slots   <n>
+//			header  <name> <value>
+//		}
 //		health {
 //			interval <duration>
 //			timeout  <duration>
@@ -74,7 +79,8 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 //	}
 //
 // A node is named by its address: a URL without path, or a host with or without port; the
-// scheme defaults to http, the port to 11434. At least one node is needed. A node may be
+// scheme defaults to http, the port to 11434. At least one node, or a name to find
+// some by, is needed. A node may be
 // followed by a block; header may stand several times in it, each time with another name.
 //
 // If the app has nodes already, as from an earlier block, further ones are added, and any
@@ -85,7 +91,8 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := alone(d); err != nil {
 		return err
 	}
-	further, had := len(a.Nodes) > 0, len(a.Nodes)
+	had := len(a.Nodes) + len(a.Discover)
+	further := had > 0
 	once := func(read option) option {
 		if !further {
 			return read
@@ -98,6 +105,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		name: "ollama",
 		options: []word{
 			{name: "node", read: a.readNode, often: true},
+			{name: "discover", read: a.readDiscover, often: true},
 			{name: "health", read: once(a.readHealth)},
 			{name: "queue", read: once(a.readQueue)},
 			{name: "limits", read: once(a.readLimits)},
@@ -108,7 +116,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if _, err := g.block(d); err != nil {
 		return err
 	}
-	if len(a.Nodes) == had {
+	if len(a.Nodes)+len(a.Discover) == had {
 		return start.Errf("ollama names no node; write at least one, as in: node http://10.0.0.1:11434")
 	}
 	return nil

@@ -107,7 +107,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // answered in the client's dialect. It may panic with http.ErrAbortHandler to cut an answer
 // that cannot be ended in order.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	h.settings.Serve(w, r, gateway.Entry{Site: h.site, HostRule: h.hostRule(r)})
+	record := h.settings.Serve(w, r, gateway.Entry{Site: h.site, HostRule: h.hostRule(r)})
+	addToAccessLog(r, record)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,11 +18,14 @@ import (
 
 var nodesCommand = caddycmd.Command{
 	Name:  "nodes",
-	Usage: "[--address ADDR] [--config FILE [--adapter NAME]] [--json]",
+	Usage: "[drain NAME|resume NAME] [--address ADDR] [--config FILE [--adapter NAME]] [--json]",
 	Short: "Shows the nodes of a running gateway and what they do",
 	Long: `
 Shows each node of a running gateway: its state and why, slots, requests in flight, version,
 models on disk and models in memory.
+
+With "drain NAME" the node gets no more requests and finishes those it has, until "resume NAME".
+That holds over reloads, not over a restart of the gateway.
 
 It asks the gateway over its admin endpoint: the one at --address, or that of --config, or that
 of a running "up" of this user, or Caddy's default.
@@ -33,6 +37,15 @@ of a running "up" of this user, or Caddy's default.
 		f.StringP("adapter", "a", "", "name of the adapter of that file")
 		f.Bool("json", false, "print what the admin endpoint answers")
 		plain(cmd, showNodes)
+		for _, verb := range []string{"drain", "resume"} {
+			sub := &cobra.Command{Use: verb + " NAME", Short: map[string]string{
+				"drain": "Gives a node no more requests", "resume": "Gives a node requests again",
+			}[verb]}
+			sub.Flags().AddFlagSet(f)
+			plain(sub, func(sub *cobra.Command) error { return changeNode(sub, verb, sub.Flags().Arg(0)) })
+			sub.Args = cobra.ExactArgs(1)
+			cmd.AddCommand(sub)
+		}
 	},
 }
 
@@ -64,6 +77,20 @@ func showNodes(cmd *cobra.Command) error {
 		return fmt.Errorf("the answer of %s is not understood: %w", address, err)
 	}
 	return writeNodes(cmd.OutOrStdout(), nodes)
+}
+
+// changeNode drains or resumes a node.
+func changeNode(cmd *cobra.Command, verb, name string) error {
+	f := caddycmd.Flags{FlagSet: cmd.Flags()}
+	address, err := adminAddress(f.String("address"), f.String("config"), f.String("adapter"))
+	if err != nil {
+		return err
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, http.MethodPost, nodesPath+"/"+url.PathEscape(name)+"/"+verb, nil, nil)
+	if err != nil {
+		return fmt.Errorf("asking the gateway at %s: %w", address, err)
+	}
+	return resp.Body.Close()
 }
 
 // adminAddress prefers what the user says, then the socket of a running `up`.

@@ -6,6 +6,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
+	"github.com/caddy-ollama/caddy-ollama/internal/telemetry"
 )
 
 // engineKey is the only key of engines: there is one engine a process.
@@ -18,14 +19,18 @@ var engines = caddy.NewUsagePool()
 // An engine is the pooled gateway.Engine and the logger it was made with.
 type engine struct {
 	*gateway.Engine
-	log *logRelay
+	log     *logRelay
+	metrics *telemetry.Metrics
 }
 
 // loadEngine takes a reference on the engine; it makes the engine if there is none.
 func loadEngine() (*engine, error) {
 	e, _, err := engines.LoadOrNew(engineKey, func() (caddy.Destructor, error) {
 		log := newLogRelay()
-		return &engine{Engine: gateway.NewEngine(log.logger()), log: log}, nil
+		e := gateway.NewEngine(log.logger())
+		metrics := telemetry.New(e.State)
+		e.Observe(metrics)
+		return &engine{Engine: e, log: log, metrics: metrics}, nil
 	})
 	if err != nil {
 		return nil, err

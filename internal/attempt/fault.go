@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
@@ -32,6 +33,14 @@ const (
 	Protocol     Outcome = "protocol"  // not an answer of Ollama's
 	Truncated    Outcome = "truncated" // an orderly end before the answer's own
 )
+
+// kinds are what the outcomes say of a node's health.
+var kinds = map[Outcome]fleet.Kind{
+	OK: fleet.OK, Refused: fleet.Refused, Canceled: fleet.Canceled,
+	ConnectError: fleet.Connect, TLSError: fleet.TLS, Busy: fleet.Busy, ModelMissing: fleet.Missing,
+	Forbidden: fleet.Refused, Redirected: fleet.Refused,
+	Failed: fleet.Status5xx, Reset: fleet.Reset, Timeout: fleet.Timeout, Protocol: fleet.Protocol, Truncated: fleet.Truncated,
+}
 
 // blameless outcomes say nothing against the node.
 func blameless(o Outcome) bool { return o == OK || o == Refused || o == Canceled }

@@ -35,7 +35,7 @@ func (s *Step) Pass(ctx context.Context, node *fleet.Node, r *http.Request, body
 		cancel(nil)
 		return nil, faultOf(err, connected.Load())
 	}
-	s.fleet.Answered(node)
+	s.Fleet.Answered(node)
 	for _, name := range hopHeaders(resp.Header) {
 		resp.Header.Del(name)
 	}
@@ -58,7 +58,7 @@ func (s *Step) roundTrip(ctx context.Context, node *fleet.Node, r *http.Request,
 		req.Header.Del(name)
 	}
 	req.Header.Set("Accept-Encoding", "identity")
-	req.Header.Add("Via", "1.1 "+s.via)
+	req.Header.Add("Via", "1.1 "+s.Via)
 	return node.RoundTrip(req)
 }
 

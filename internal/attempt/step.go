@@ -56,41 +56,52 @@ func (o Options) withDefaults() Options {
 // A Scheduler grants slots.
 type Scheduler interface {
 	Acquire(context.Context, schedule.Ask) (*schedule.Grant, error)
+	InFlight(*fleet.Node) int
 }
 
-// A Fleet learns from traffic.
+// A Log is told of each try that has ended.
+type Log interface {
+	Tried(node, outcome string, took time.Duration)
+}
+
+// A Fleet learns from traffic, and knows what is usual.
 type Fleet interface {
 	Answered(*fleet.Node)
 	Loaded(n *fleet.Node, model string, effective wire.RunnerOptions)
-	ModelMissing(n *fleet.Node, model string)
-	Unreachable(n *fleet.Node, err error)
+	Report(*fleet.Node, fleet.Outcome)
+	FirstByte(n *fleet.Node, model string, resident bool) (expected time.Duration, ok bool)
+}
+
+// A Base is what the steps of all configurations share: it outlives each of them.
+type Base struct {
+	Context context.Context // ends all upstream calls
+	Queue   Scheduler
+	Fleet   Fleet
+	Budget  *Budget
+	Log     Log
+	Pumps   *sync.WaitGroup // counts the goroutines that read answers; each ends with its answer or with Context
+	Via     string          // the engine's own name in the Via header of requests to nodes, by which it knows a loop
 }
 
 // A Step answers calls by asking nodes.
 type Step struct {
-	ctx   context.Context // the engine's: what all upstream calls hang on
-	queue Scheduler
-	fleet Fleet
-	via   string
+	Base
 	// model is what all judged requests to nodes have in common: nothing of a client's.
 	model *http.Request
 	opts  Options
-	pumps *sync.WaitGroup
 }
 
-// New makes the step. ctx is the engine's and ends all upstream calls; via is the engine's
-// own name in the Via header of requests to nodes, by which it knows a loop; pumps counts
-// the goroutines that read answers, each of which ends with its answer or with ctx.
-func New(ctx context.Context, queue Scheduler, f Fleet, pumps *sync.WaitGroup, via string, opts Options) *Step {
+// New makes the step.
+func New(base Base, opts Options) *Step {
 	return &Step{
-		ctx: ctx, queue: queue, fleet: f, via: via, opts: opts.withDefaults(), pumps: pumps,
+		Base: base, opts: opts.withDefaults(),
 		model: &http.Request{
 			Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 			Header: http.Header{
 				"Content-Type":    {"application/json"},
 				"Accept-Encoding": {"identity"},
 				"User-Agent":      {"caddy-ollama"},
-				"Via":             {"1.1 " + via},
+				"Via":             {"1.1 " + base.Via},
 			},
 		},
 	}
@@ -103,7 +114,7 @@ func (s *Step) Retries() int { return max(0, s.opts.Retries) }
 // node refused the request itself), a *Fault (nodes failed), one of package schedule, or the
 // cause of ctx.
 func (s *Step) Answer(ctx context.Context, c *call.Call) (*recording.Reader, error) {
-	w := recording.New(s.ctx, 0)
+	w := recording.New(s.Context, 0)
 	r, err := w.Follow()
 	if err != nil {
 		return nil, err
@@ -129,11 +140,12 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 		Embedding: c.Embedding,
 		Class:     c.Class,
 	}
+	s.Budget.Earn()
 	var last error
 	for {
 		ask.Exclude = c.Upstream.FailedNodes()
 		asked := time.Now()
-		g, err := s.queue.Acquire(w.Context(), ask)
+		g, err := s.Queue.Acquire(w.Context(), ask)
 		c.Upstream.Queued(time.Since(asked))
 		if err != nil {
 			if errors.Is(err, schedule.ErrNoNode) && last != nil {
@@ -146,8 +158,8 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 		if err == nil {
 			return nil // the grant and the rest of the answer are the pump's now
 		}
-		g.Release()
 		fault, again := s.weigh(w, t, err)
+		g.Release() // after what it has shown was reported
 		if !again {
 			return fault
 		}
@@ -158,31 +170,41 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 // weigh says what a failed try means for the call and reports it.
 func (s *Step) weigh(w *recording.Writer, t *try, err error) (fault error, again bool) {
 	if w.Context().Err() != nil {
-		t.ended(Canceled)
+		t.ended(Canceled, nil)
 		return context.Cause(w.Context()), false
 	}
 	var refused *call.StatusError
 	if errors.As(err, &refused) {
 		outcome := classify(refused)
-		t.ended(outcome)
+		t.ended(outcome, refused)
 		switch outcome {
 		case Refused:
 			return refused, false
-		case ModelMissing:
-			s.fleet.ModelMissing(t.grant.Node, t.call.Request.Model.Key())
-			return refused, true
-		case Busy:
+		case ModelMissing, Busy:
 			return refused, true
 		case Forbidden, Redirected:
 			return &Fault{Outcome: outcome, Err: refused}, true
 		}
-		return refused, t.call.Upstream.Retry()
+		return refused, s.Again(t.call)
 	}
 	f := faultOf(err, t.connected.Load())
-	t.ended(f.Outcome)
+	t.ended(f.Outcome, f.Err)
 	if f.Outcome == ConnectError || f.Outcome == TLSError {
-		s.fleet.Unreachable(t.grant.Node, f.Err)
 		return f, true
 	}
-	return f, t.call.Upstream.Retry()
+	return f, s.Again(t.call)
+}
+
+// Again tells whether a call may be made again after its last try, which may have done work,
+// and pays for it: from the call's retries and from the budget of all calls. A connection that
+// ended without an answer is made up for once only: what closes two may be the request itself
+// (ollama-api 11).
+func (s *Step) Again(c *call.Call) bool {
+	tries := c.Upstream.Tries()
+	last := tries[len(tries)-1]
+	lost := last.Outcome == string(Reset)
+	if lost && !c.Upstream.Lost() {
+		return false
+	}
+	return c.Upstream.Retry() && s.Budget.Take(last.Node, lost, last.Beside)
 }

@@ -33,6 +33,8 @@ const key = "registry.ollama.ai/library/m:latest"
 type reports struct {
 	mu   sync.Mutex
 	said []string
+
+	usual time.Duration // until the first byte; 0: not known
 }
 
 func (r *reports) say(what string, n *fleet.Node) {
@@ -43,8 +45,18 @@ func (r *reports) say(what string, n *fleet.Node) {
 
 func (r *reports) Answered(n *fleet.Node)                               { r.say("answered", n) }
 func (r *reports) Loaded(n *fleet.Node, _ string, _ wire.RunnerOptions) { r.say("loaded", n) }
-func (r *reports) ModelMissing(n *fleet.Node, _ string)                 { r.say("missing", n) }
-func (r *reports) Unreachable(n *fleet.Node, _ error)                   { r.say("unreachable", n) }
+func (r *reports) Report(n *fleet.Node, o fleet.Outcome) {
+	switch o.Kind {
+	case fleet.Missing:
+		r.say("missing", n)
+	case fleet.Connect, fleet.TLS:
+		r.say("unreachable", n)
+	}
+}
+
+func (r *reports) FirstByte(*fleet.Node, string, bool) (time.Duration, bool) {
+	return r.usual, r.usual > 0
+}
 
 // still is a fleet that never changes.
 type still struct{ snap *fleet.Snapshot }
@@ -86,7 +98,7 @@ func newBench(t *testing.T, opts Options, at []string, transports ...http.RoundT
 	snap.Models[key] = &fleet.Model{Key: key, Nodes: b.nodes}
 	b.queue = schedule.NewQueue(still{snap}, first)
 	var pumps sync.WaitGroup
-	b.Step = New(ctx, b.queue, b.reports, &pumps, "test", opts)
+	b.Step = New(Base{Context: ctx, Queue: b.queue, Fleet: b.reports, Budget: new(Budget), Log: nobody{}, Pumps: &pumps, Via: "test"}, opts)
 	t.Cleanup(func() { cancel(); pumps.Wait() })
 	return b
 }
@@ -219,7 +231,7 @@ func TestAnswer_IdleConnectionIsUsedAgain(t *testing.T) {
 			_, err = r.Read(t.Context(), frames)
 		}
 		r.Close()
-		b.pumps.Wait() // the body has been drained
+		b.Pumps.Wait() // the body has been drained
 	}
 	if dials != 1 {
 		t.Errorf("%d connections for five calls in a row, want one", dials)
@@ -372,3 +384,7 @@ func TestAnswer_EventsUnderTheNameOfRecordsAreEvents(t *testing.T) {
 		t.Error("only a node with a web search tool misnames its events")
 	}
 }
+
+type nobody struct{}
+
+func (nobody) Tried(string, string, time.Duration) {}

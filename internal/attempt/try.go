@@ -32,6 +32,8 @@ type try struct {
 	grant     *schedule.Grant
 	recording *recording.Writer
 	began     time.Time
+	first     time.Duration // until the first frame, or the object
+	count     int           // frames so far
 
 	connected atomic.Bool // a connection was had: the node may have worked
 	ctx       context.Context
@@ -48,7 +50,7 @@ type try struct {
 // begin sends the request and returns when the first frame or the object is recorded; the
 // rest of the answer is then read by a goroutine of its own. On an error nothing is left.
 func (t *try) begin() (err error) {
-	t.ctx, t.cancel = context.WithCancelCause(t.Step.ctx)
+	t.ctx, t.cancel = context.WithCancelCause(t.Context)
 	t.release = context.AfterFunc(t.recording.Context(), func() { t.cancel(context.Cause(t.recording.Context())) })
 	defer func() {
 		if err != nil {
@@ -59,7 +61,7 @@ func (t *try) begin() (err error) {
 			t.close()
 		}
 	}()
-	t.watch = time.AfterFunc(t.opts.FirstByteTimeout, func() { t.cancel(ErrFirstByteTimeout) })
+	t.watch = time.AfterFunc(t.patience(), func() { t.cancel(ErrFirstByteTimeout) })
 	if t.opts.TotalTimeout > 0 {
 		t.total = time.AfterFunc(t.opts.TotalTimeout, func() { t.cancel(ErrTotalTimeout) })
 	}
@@ -136,7 +138,7 @@ func (t *try) object(resp *http.Response) error {
 		return err
 	}
 	t.answered()
-	t.ended(OK)
+	t.ended(OK, nil)
 	t.close()
 	t.recording.Object(resp.Header.Get("Content-Type"), body)
 	t.grant.Release()
@@ -167,7 +169,7 @@ func (t *try) beginFrames() error {
 	t.answered()
 	// What has come with the first frame needs no goroutine: often that is all but the end.
 	err := t.readyFrames()
-	t.pumps.Go(func() { t.pump(err) }) // ends with the answer, its last reader, or the engine
+	t.Pumps.Go(func() { t.pump(err) }) // ends with the answer, its last reader, or the engine
 	return nil
 }
 
@@ -198,6 +200,7 @@ func (t *try) next() error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errProtocol, err)
 	}
+	t.count++
 	if kind == wire.Fault {
 		return nodeError(t.judge.Message())
 	}
@@ -225,7 +228,8 @@ func (t *try) pump(err error) {
 
 // complete ends the recording after its final frame. Another call may have the slot.
 func (t *try) complete() {
-	t.ended(OK) // before the end can be read: settle reads it then
+	t.call.Upstream.Told(t.judge.Totals()) // before the end can be read: settle reads it then
+	t.ended(OK, nil)
 	t.release() // the connection outlives the recording
 	t.recording.Complete()
 	t.grant.Release()
@@ -234,7 +238,7 @@ func (t *try) complete() {
 // broke ends the recording before its end.
 func (t *try) broke(err error) {
 	if t.recording.Context().Err() != nil {
-		t.ended(Canceled)
+		t.ended(Canceled, nil)
 		t.recording.Break(context.Cause(t.recording.Context()))
 		return
 	}
@@ -245,7 +249,7 @@ func (t *try) broke(err error) {
 		}
 	}
 	f := faultOf(err, t.connected.Load())
-	t.ended(f.Outcome)
+	t.ended(f.Outcome, f.Err)
 	t.recording.Break(f)
 }
 
@@ -256,20 +260,28 @@ func (t *try) drain() {
 	io.Copy(io.Discard, io.LimitReader(t.body, drainLimit))
 }
 
-// answered reports the first byte.
+// answered tells of the first frame.
 func (t *try) answered() {
-	t.fleet.Answered(t.grant.Node)
+	t.first = time.Since(t.began)
+	t.Fleet.Answered(t.grant.Node)
 	if t.grant.Residency != schedule.Resident {
 		// First the fleet, then the grant: nobody must see the node free to load and the
 		// model not yet there.
-		t.fleet.Loaded(t.grant.Node, t.call.Request.Model.Key(), t.call.Runner)
+		t.Fleet.Loaded(t.grant.Node, t.call.Request.Model.Key(), t.call.Runner)
 		t.grant.Loaded()
 	}
 }
 
-func (t *try) ended(o Outcome) {
+// ended tells how the try ended. It comes before the grant is given back.
+func (t *try) ended(o Outcome, err error) {
+	node, took := t.grant.Node, time.Since(t.began)
 	t.call.Upstream.Tried(call.Try{
-		Node: t.grant.Node.Name(), Outcome: string(o), Failed: !blameless(o), Took: time.Since(t.began),
+		Node: node.Name(), Outcome: string(o), Failed: !blameless(o), Took: took, Beside: t.Queue.InFlight(node),
+	})
+	t.Log.Tried(node.Name(), string(o), took)
+	t.Fleet.Report(node, fleet.Outcome{
+		Kind: kinds[o], Model: t.call.Request.Model.Key(), Resident: t.grant.Residency == schedule.Resident,
+		FirstFrame: t.first, Took: took, Frames: t.count, Err: err,
 	})
 }
 

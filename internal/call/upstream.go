@@ -3,6 +3,8 @@ package call
 import (
 	"sync"
 	"time"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
 // An Upstream is what was tried for a call. All followers of a flight share it, a single
@@ -12,6 +14,8 @@ type Upstream struct {
 	tries       []Try
 	retriesLeft int
 	queued      time.Duration
+	totals      wire.Totals
+	lost        int
 }
 
 // A Try is one request to one node.
@@ -20,6 +24,7 @@ type Try struct {
 	Outcome string // a word of package attempt
 	Failed  bool   // the node is to blame, or busy: another one is asked next
 	Took    time.Duration
+	Beside  int // calls on the node when it ended, this one among them
 }
 
 // NewUpstream allows retries tries that may have done work beyond the first.
@@ -61,6 +66,29 @@ func (u *Upstream) Retry() bool {
 	}
 	u.retriesLeft--
 	return true
+}
+
+// Lost counts a connection that ended without an answer, and tells whether it was the first:
+// what closes two may be the request itself (ollama-api 11).
+func (u *Upstream) Lost() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.lost++
+	return u.lost == 1
+}
+
+// Told records what a complete answer told of itself.
+func (u *Upstream) Told(t wire.Totals) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.totals = t
+}
+
+// Totals are those of the answer, zero while it is not complete.
+func (u *Upstream) Totals() wire.Totals {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.totals
 }
 
 // Queued adds to the time spent waiting for a slot.

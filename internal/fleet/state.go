@@ -18,6 +18,9 @@ const (
 	Draining               // taken out by the operator: finishes what it has, gets no more
 )
 
+// States lists all states.
+var States = [...]State{Down, Up, Probation, Ejected, HalfOpen, Draining}
+
 // String is the word used in logs, metrics and the admin API.
 func (s State) String() string {
 	switch s {

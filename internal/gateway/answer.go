@@ -42,7 +42,8 @@ func (q *request) stream(c *call.Call) error {
 		return nil
 	}
 	q.w.Header().Set("Content-Type", wire.StreamType(q.route.Dialect))
-	q.w.WriteHeader(http.StatusOK)
+	q.answers()
+	q.head(http.StatusOK)
 	control := http.NewResponseController(q.w)
 	s := scratches.Get().(*scratch)
 	defer s.release()
@@ -50,24 +51,31 @@ func (q *request) stream(c *call.Call) error {
 		n, err := reader.Read(q.ctx(), s.frames[:])
 		if data := q.told(c, s.frames[:n], &s.joined); len(data) > 0 {
 			if _, err := q.w.Write(data); err != nil {
-				return nil // the client has left
+				q.record.Outcome = ClientCanceled
+				return nil
 			}
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, io.EOF), q.ctx().Err() != nil:
+		case errors.Is(err, io.EOF):
+			return nil
+		case q.ctx().Err() != nil:
+			q.record.Outcome = ClientCanceled
 			return nil
 		case errors.Is(err, recording.ErrSlow):
 			// It does not read, so it could not be told. Aborting is the honest end.
+			q.record.Outcome = ClientCanceled
 			panic(http.ErrAbortHandler)
 		default:
 			// Said as a record and ended in order: a cut connection is taken for success by
 			// Ollama's own client (clients.md).
+			q.record.Outcome = Truncated
 			q.w.Write(wire.ErrorRecord(q.route, brokenOff(err)))
 			return nil
 		}
 		if control.Flush() != nil {
-			return nil // the client has left
+			q.record.Outcome = ClientCanceled
+			return nil
 		}
 	}
 }
@@ -118,10 +126,11 @@ func (q *request) single(c *call.Call) error {
 		contentType, body, err := q.whole(reader, c)
 		reader.Close()
 		if err == nil {
+			q.answers()
 			q.answer(http.StatusOK, contentType, body)
 			return nil
 		}
-		if !errors.As(err, &broken) || !c.Upstream.Retry() {
+		if !errors.As(err, &broken) || !q.tries.Again(c) {
 			return err
 		}
 	}

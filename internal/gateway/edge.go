@@ -65,7 +65,7 @@ func (q *request) crossOrigin() bool {
 	case sameHost:
 		return true
 	case !allowed:
-		q.w.WriteHeader(http.StatusForbidden)
+		q.head(http.StatusForbidden)
 		return false
 	}
 	headers := wire.OriginHeaders(origin)
@@ -77,7 +77,7 @@ func (q *request) crossOrigin() bool {
 		q.w.Header()[name] = values
 	}
 	if preflight {
-		q.w.WriteHeader(http.StatusNoContent)
+		q.head(http.StatusNoContent)
 	}
 	return !preflight
 }
@@ -89,10 +89,10 @@ func (q *request) host() bool {
 	}
 	switch {
 	case !wire.HostAllowed(q.r.Host, q.engine.host):
-		q.w.WriteHeader(http.StatusForbidden)
+		q.head(http.StatusForbidden)
 		return false
 	case q.r.Method == http.MethodOptions && !isAddress(q.r.Host):
-		q.w.WriteHeader(http.StatusNoContent)
+		q.head(http.StatusNoContent)
 		return false
 	}
 	return true
@@ -106,7 +106,7 @@ func (q *request) answer(status int, contentType string, body []byte) {
 	} else {
 		q.w.Header()["Content-Type"] = nil // or the server would guess one
 	}
-	q.w.WriteHeader(status)
+	q.head(status)
 	q.w.Write(body) // a client that has left is not an error of ours
 }
 

@@ -14,29 +14,33 @@ import (
 	"os"
 	"sync"
 
+	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
 )
 
 // An Engine is what outlives configurations. It is safe for concurrent use.
 type Engine struct {
-	fleet *fleet.Fleet
-	queue *schedule.Queue
-	log   *slog.Logger
-	via   string // names this engine in Via headers
-	host  string // of the machine, for the Host rule
+	fleet    *fleet.Fleet
+	queue    *schedule.Queue
+	log      *slog.Logger
+	observer Observer
+	via      string // names this engine in Via headers
+	host     string // of the machine, for the Host rule
 
 	ctx     context.Context // of all upstream calls
 	cancel  context.CancelFunc
 	pumps   sync.WaitGroup // goroutines that read answers; each ends with its answer or ctx
 	bodies  budget         // bytes of request bodies
 	streams budget         // inference requests
+	budget  attempt.Budget // of retries
 	closed  chan struct{}
 
 	mu          sync.Mutex // guards what follows
 	attachments []*Attachment
-	calls       int // requests on their way
-	closing     bool
+	calls       int  // requests on their way
+	closing     bool // no configuration holds it
+	stopping    bool // the process is leaving
 }
 
 // NewEngine makes an engine that serves nothing until Settings are attached. log outlives
@@ -47,10 +51,15 @@ func NewEngine(log *slog.Logger) *Engine {
 	host, _ := os.Hostname() // without one the Host rule knows one name less
 	return &Engine{
 		fleet: f, queue: schedule.NewQueue(f, nil), log: log, host: host,
-		via: "caddy-ollama-" + rand.Text()[:8],
-		ctx: ctx, cancel: cancel, closed: make(chan struct{}),
+		observer: unobserved{},
+		via:      "caddy-ollama-" + rand.Text()[:8],
+		ctx:      ctx, cancel: cancel, closed: make(chan struct{}),
 	}
 }
+
+// Observe has an observer told of each request from now on. It is for the time before the
+// engine serves.
+func (e *Engine) Observe(o Observer) { e.observer = o }
 
 // Fleet is what is known of the nodes.
 func (e *Engine) Fleet() *fleet.Fleet { return e.fleet }
@@ -75,7 +84,12 @@ func (e *Engine) Closed() <-chan struct{} { return e.closed }
 
 // Stop empties the queue because the process is leaving: who waits for a slot gets an honest
 // refusal, running answers go on.
-func (e *Engine) Stop() { e.queue.Stop() }
+func (e *Engine) Stop() {
+	e.mu.Lock()
+	e.stopping = true
+	e.mu.Unlock()
+	e.queue.Stop()
+}
 
 // enter counts a request, unless the engine is closing.
 func (e *Engine) enter() bool {

@@ -55,8 +55,9 @@ func (q *request) leastBusy() ([]*fleet.Node, error) {
 		calls int
 	}
 	var busy []busyNode
-	for _, v := range snap.Nodes {
-		if v.State == fleet.Up {
+	for i := range snap.Nodes {
+		v := &snap.Nodes[i]
+		if v.Usable() {
 			busy = append(busy, busyNode{v.Node, q.engine.queue.InFlight(v.Node)})
 		}
 	}
@@ -75,18 +76,20 @@ func (q *request) passBack(resp *http.Response) {
 	for name, values := range resp.Header {
 		h[name] = values
 	}
-	q.w.WriteHeader(resp.StatusCode)
+	q.head(resp.StatusCode)
 	control := http.NewResponseController(q.w)
 	buffer := make([]byte, passBuffer)
 	for {
 		n, err := resp.Body.Read(buffer)
 		if _, failed := q.w.Write(buffer[:n]); failed != nil {
-			return // the client has left
+			q.record.Outcome = ClientCanceled
+			return
 		}
 		switch {
 		case err == io.EOF:
 			return
 		case err != nil && q.ctx().Err() != nil:
+			q.record.Outcome = ClientCanceled
 			return
 		case err != nil:
 			// How this route would say it is not known; a cut is what the node itself does.

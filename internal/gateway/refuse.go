@@ -19,6 +19,7 @@ var (
 	errStreams  = errors.New("too many requests on their way")
 	errNotReady = errors.New("no inventory yet")
 	errNoneUp   = errors.New("no node is up")
+	errPanic    = errors.New("panic")
 )
 
 // A refusal is what a client is told instead of an answer.
@@ -48,17 +49,20 @@ func (q *request) refuse(err error) {
 	slow := errors.Is(err, errBodySlow) // its deadline ends the context, too
 	if q.r.Context().Err() != nil && !slow {
 		// Nobody reads it. The number is the one Caddy uses for a client that left.
-		q.w.WriteHeader(499)
+		q.record.Outcome = ClientCanceled
+		q.head(499)
 		return
 	}
 	var refused *call.StatusError
 	if errors.As(err, &refused) {
 		var fault *attempt.Fault
 		if !errors.As(err, &fault) && q.passOn(refused) {
+			q.record.Outcome = outcomeOf(err, refused.Code)
 			return
 		}
 	}
 	ref := meaning(err)
+	q.record.Outcome = outcomeOf(err, ref.status)
 	if ref.retry > 0 {
 		q.w.Header().Set("Retry-After", strconv.Itoa(ref.retry))
 	}
@@ -90,7 +94,7 @@ func (q *request) passOn(e *call.StatusError) bool {
 		q.w.Header().Set("Retry-After", strconv.Itoa(retrySoon))
 	}
 	q.w.Header().Set("Content-Type", contentType)
-	q.w.WriteHeader(e.Code)
+	q.head(e.Code)
 	if e.Chunked && q.wantsStream {
 		_ = http.NewResponseController(q.w).Flush() // without a length, as the node
 	}

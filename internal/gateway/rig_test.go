@@ -35,12 +35,17 @@ type rigOptions struct {
 	site   SiteConfig
 	slots  int
 	host   bool // the Host rule
+
+	observer Observer
 }
 
 // newRig puts a gateway before nodes, which are called n0, n1, ...
 func newRig(t *testing.T, opts rigOptions, nodes ...http.Handler) *rig {
 	t.Helper()
 	r := &rig{T: t, engine: NewEngine(slog.New(slog.DiscardHandler))}
+	if opts.observer != nil {
+		r.engine.Observe(opts.observer)
+	}
 	config := opts.config
 	for i, n := range nodes {
 		pipe := simnode.NewPipe(n)

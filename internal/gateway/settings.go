@@ -63,7 +63,9 @@ type Settings struct {
 
 // NewSettings puts the steps of a call together, outermost last.
 func NewSettings(e *Engine, c Config) *Settings {
-	tries := attempt.New(e.ctx, e.queue, e.fleet, &e.pumps, e.via, c.Attempts)
+	tries := attempt.New(attempt.Base{
+		Context: e.ctx, Queue: e.queue, Fleet: e.fleet, Budget: &e.budget, Log: e.observer, Pumps: &e.pumps, Via: e.via,
+	}, c.Attempts)
 	return &Settings{engine: e, config: c, limits: c.Limits.withDefaults(), tries: tries, steps: tries}
 }
 

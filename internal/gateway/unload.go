@@ -21,7 +21,7 @@ func (q *request) unload(c *call.Call) error {
 	}
 	var nodes []*fleet.Node
 	for i := range snap.Nodes {
-		if v := &snap.Nodes[i]; v.State == fleet.Up {
+		if v := &snap.Nodes[i]; v.State.Alive() {
 			if _, holds := v.Runner(m); holds {
 				nodes = append(nodes, v.Node)
 			}

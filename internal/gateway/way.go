@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -31,27 +32,59 @@ type request struct {
 	passes   bool   // a route of the site's own, sent on unseen
 	began    time.Time
 	tenant   string // whose verified key the request presents, "" on a site without keys
+	record   *Record
+	call     *call.Call // of an inference request, once admitted
 	// wantsStream is known once the request is parsed; a node words an error's content type
 	// by it.
 	wantsStream bool
 }
 
-// Serve answers one request of a client.
-func (s *Settings) Serve(w http.ResponseWriter, r *http.Request, entry Entry) {
-	q := &request{Settings: s, site: entry.Site, hostRule: entry.HostRule, w: w, r: r, began: time.Now()}
-	if !q.enter() { // paths, Host, Origin, methods: as a node does before any handler
-		return
+// Serve answers one request of a client and tells what became of it. It panics with
+// http.ErrAbortHandler to cut an answer that cannot be ended in order.
+func (s *Settings) Serve(w http.ResponseWriter, r *http.Request, entry Entry) *Record {
+	q := &request{
+		Settings: s, site: entry.Site, hostRule: entry.HostRule, w: w, r: r, began: time.Now(),
+		record: &Record{RequestID: requestID(r.Header), Endpoint: "other"},
 	}
-	if !s.engine.enter() {
+	w.Header()["X-Request-Id"] = []string{q.record.RequestID}
+	observed := false
+	defer func() {
+		p := recover()
+		if p != nil {
+			p = q.recovered(p)
+		}
+		q.settle()
+		if observed {
+			s.engine.observer.Ended(q.record)
+		}
+		if p != nil {
+			panic(p)
+		}
+	}()
+	goesOn := q.enter() // paths, Host, Origin, methods: as a node does before any handler
+	q.record.Endpoint = endpoint(q.route)
+	if q.passes {
+		q.record.Endpoint = "pass"
+	}
+	s.engine.observer.Began(q.record.Endpoint)
+	observed = true
+	if goesOn {
+		q.serve()
+	}
+	return q.record
+}
+
+// serve answers a request that has a route.
+func (q *request) serve() {
+	if !q.engine.enter() {
 		q.refuse(errClosing)
 		return
 	}
-	defer s.engine.leave()
-
+	defer q.engine.leave()
 	var err error
 	q.tenant, err = q.identify()
 	switch {
-	case slices.Contains(r.Header.Values("Via"), "1.1 "+s.engine.via):
+	case slices.Contains(q.r.Header.Values("Via"), "1.1 "+q.engine.via):
 		err = errLoop
 	case err != nil: // who asks may not
 	case q.passes:
@@ -80,7 +113,7 @@ func (q *request) infer() error {
 	if err != nil {
 		return err
 	}
-	defer q.settle(c)
+	q.call = c
 	switch {
 	case c.Request.Task == wire.Unload:
 		return q.unload(c)
@@ -124,21 +157,58 @@ func (q *request) admit() (*call.Call, *body, error) {
 	}, body, nil
 }
 
-// settle says once what became of a call that met trouble.
-func (q *request) settle(c *call.Call) {
-	tries := c.Upstream.Tries()
-	if !slices.ContainsFunc(tries, func(t call.Try) bool { return t.Failed }) {
+// settle completes the record, and says once what became of a call that met trouble.
+func (q *request) settle() {
+	rec := q.record
+	rec.Took = time.Since(q.began)
+	if rec.Outcome == "" {
+		rec.Outcome = outcomeOf(nil, rec.Status)
+	}
+	if q.call == nil {
 		return
 	}
-	said := make([]string, len(tries))
-	for i, t := range tries {
+	rec.Model, rec.Stream = q.call.Request.Model.Short(), q.call.Request.Stream
+	rec.Tries, rec.Queue, rec.Totals = q.call.Upstream.Tries(), q.call.Upstream.QueueTime(), q.call.Upstream.Totals()
+	if !slices.ContainsFunc(rec.Tries, func(t call.Try) bool { return t.Failed }) {
+		return
+	}
+	said := make([]string, len(rec.Tries))
+	for i, t := range rec.Tries {
 		said[i] = fmt.Sprintf("%s %s after %v", t.Node, t.Outcome, t.Took.Round(time.Millisecond))
 	}
 	q.engine.log.WarnContext(q.r.Context(), "a node failed a call",
-		"operation", q.route.Operation.String(), "dialect", q.route.Dialect.String(),
-		"model", c.Request.Model.Short(), "tries", said,
-		"queued", c.Upstream.QueueTime(), "took", time.Since(q.began))
+		"request_id", rec.RequestID, "endpoint", rec.Endpoint,
+		"model", rec.Model, "tries", said, "outcome", string(rec.Outcome),
+		"queued", rec.Queue, "took", rec.Took)
 }
+
+// recovered deals with a panic on the way. What it gives is to be panicked with again.
+func (q *request) recovered(p any) any {
+	if p == http.ErrAbortHandler {
+		if q.record.Outcome == "" {
+			q.record.Outcome = Truncated
+		}
+		return p
+	}
+	q.engine.observer.Panicked()
+	q.record.Outcome = InternalError
+	q.engine.log.ErrorContext(q.r.Context(), "panic while a request was answered",
+		"request_id", q.record.RequestID, "endpoint", q.record.Endpoint, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+	if q.record.Status != 0 {
+		return http.ErrAbortHandler // the answer has begun and cannot be mended
+	}
+	q.refuse(errPanic)
+	return nil
+}
+
+// head writes the status line, and remembers it.
+func (q *request) head(status int) {
+	q.record.Status = status
+	q.w.WriteHeader(status)
+}
+
+// answers notes that the first byte of an answer is about to be written.
+func (q *request) answers() { q.record.FirstByte = time.Since(q.began) }
 
 // ctx ends with the client.
 func (q *request) ctx() context.Context { return q.r.Context() }

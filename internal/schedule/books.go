@@ -33,6 +33,8 @@ type Grant struct {
 	Node *fleet.Node
 	// Residency is what was known of the model there when the grant was given.
 	Residency Residency
+	// Others is how many other nodes could serve the call, had this one not been given.
+	Others int
 
 	queue    *Queue
 	use      *use
@@ -100,7 +102,7 @@ func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, held map[*fleet.Node
 	var (
 		room     [16]Candidate // on the stack for the usual fleet
 		free     = room[:0]
-		possible = false
+		possible = 0
 		trial    Candidate   // a node that is half open; its Node is nil if there is none
 		wait     *fleet.Node // where a reload would be possible soonest
 		waitFor  int
@@ -113,7 +115,7 @@ func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, held map[*fleet.Node
 		if !v.Usable() || v.Trial() && q.triedLocked(v.Node) {
 			continue
 		}
-		possible = true
+		possible++
 		c, isFree, busy := q.candidateLocked(v, m, key, ask)
 		if busy > 0 {
 			if held[v.Node] == nil && (wait == nil || busy < waitFor) {
@@ -133,13 +135,14 @@ func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, held map[*fleet.Node
 		}
 		free = append(free, c)
 	}
-	if !possible {
+	if possible == 0 {
 		return nil, ErrNoNode
 	}
 	// A node is tried by the next call, however near others have the model, or it might be left
 	// out for ever; but not by one that has met a fault already, if it need not.
 	if trial.Node != nil && (len(ask.Exclude) == 0 || len(free) == 0) {
 		g := q.grantLocked(trial, key)
+		g.Others = possible - 1
 		q.books[g.Node].trial = g
 		return g, nil
 	}
@@ -149,7 +152,9 @@ func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, held map[*fleet.Node
 		}
 		return nil, nil
 	}
-	return q.grantLocked(free[q.choose(free)], key), nil
+	g := q.grantLocked(free[q.choose(free)], key)
+	g.Others = possible - 1
+	return g, nil
 }
 
 // candidateLocked judges one node that has the model: whether a slot is free. busy counts the

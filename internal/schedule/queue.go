@@ -285,6 +285,13 @@ func (q *Queue) Waiting(class call.Class) int {
 	return q.waiting[class]
 }
 
+// Limit is how many calls may wait.
+func (q *Queue) Limit() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.opts.MaxLength
+}
+
 func (q *Queue) lengthLocked() int {
 	n := 0
 	for _, w := range q.waiting {

@@ -1,0 +1,52 @@
+package caddymodule
+
+import (
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
+)
+
+// addToAccessLog puts what became of a request into the line that Caddy writes of it, as the
+// object "ollama". A site without a log has no such line, and pays nothing.
+func addToAccessLog(r *http.Request, record *gateway.Record) {
+	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok || server == nil || server.Logs == nil {
+		return
+	}
+	if fields, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		fields.Add(zap.Object("ollama", recordFields{record}))
+	}
+}
+
+// recordFields spells a record for a log. Durations are in seconds, as Caddy's own are. What is
+// not known of a request is absent.
+type recordFields struct{ *gateway.Record }
+
+// MarshalLogObject implements zapcore.ObjectMarshaler.
+func (r recordFields) MarshalLogObject(e zapcore.ObjectEncoder) error {
+	e.AddString("request_id", r.RequestID)
+	e.AddString("endpoint", r.Endpoint)
+	e.AddString("outcome", string(r.Outcome))
+	if r.Model == "" {
+		return nil
+	}
+	e.AddString("model", r.Model)
+	e.AddBool("stream", r.Stream)
+	if n := len(r.Tries); n > 0 {
+		e.AddString("node", r.Tries[n-1].Node)
+		e.AddInt("attempts", n)
+	}
+	e.AddFloat64("queue", r.Queue.Seconds())
+	if r.FirstByte > 0 {
+		e.AddFloat64("first_byte", r.FirstByte.Seconds())
+	}
+	if t := r.Totals; t.PromptTokens > 0 || t.OutputTokens > 0 {
+		e.AddInt("prompt_tokens", t.PromptTokens)
+		e.AddInt("output_tokens", t.OutputTokens)
+	}
+	return nil
+}

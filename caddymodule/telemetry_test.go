@@ -1,0 +1,110 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const canary = "canary-prompt-8f3a"
+
+// observed is a gateway with a log, metrics and probes on one socket.
+func observed(t *testing.T, socket, logFile string, node string) []byte {
+	return configOf(t, "ollama {\nnode "+node+"\nhealth {\ninterval 100ms\n}\n}", fmt.Sprintf(`http:// {
+	bind unix/%s
+	log {
+		output file %s
+	}
+	handle /metrics {
+		metrics
+	}
+	handle /livez {
+		ollama_health live
+	}
+	handle /readyz {
+		ollama_health ready
+	}
+	handle {
+		ollama
+	}
+}
+`, socket, logFile))
+}
+
+func TestTelemetry_AReloadResetsNothing(t *testing.T) {
+	sock, logFile := socket(t), filepath.Join(t.TempDir(), "access.log")
+	config := observed(t, sock, logFile, startNode(t, fast("fast")))
+	load(t, config)
+	c := client(t, sock, nil)
+	const series = `caddy_ollama_requests_total{endpoint="chat",model="fast:latest",outcome="ok"} `
+	for i := 1; i <= 3; i++ {
+		frames(t, post(t, c, "http://localhost/api/chat", `{"model":"fast","messages":[{"role":"user","content":"`+canary+`"}]}`).Body)
+		var scrape string
+		eventually(t, "the request is counted", func() bool { // the end is counted after the last byte is out
+			_, scrape = get(t, c, "http://localhost/metrics")
+			return strings.Contains(scrape, series+fmt.Sprint(i))
+		})
+		for _, want := range []string{
+			"caddy_ollama_requests_in_flight{endpoint=\"chat\"} 0", "caddy_ollama_node_up{node=", "caddy_ollama_queue_limit 512",
+			"caddy_ollama_node_requests_total{node=", "caddy_ollama_panics_total 0",
+		} {
+			if !strings.Contains(scrape, want) {
+				t.Errorf("a scrape without %s", want)
+			}
+		}
+		if strings.Contains(scrape, canary) {
+			t.Error("a prompt is in the metrics")
+		}
+		load(t, config)
+	}
+}
+
+func TestTelemetry_TheAccessLogTellsWhatBecameOfARequest(t *testing.T) {
+	sock, logFile := socket(t), filepath.Join(t.TempDir(), "access.log")
+	load(t, observed(t, sock, logFile, startNode(t, fast("fast"))))
+	c := client(t, sock, nil)
+	resp := post(t, c, "http://localhost/v1/chat/completions", `{"model":"FAST","messages":[{"role":"user","content":"`+canary+`"}]}`)
+	id := resp.Header.Get("X-Request-Id")
+	resp.Body.Close()
+	var line struct {
+		Ollama struct {
+			RequestID    string  `json:"request_id"`
+			Endpoint     string  `json:"endpoint"`
+			Outcome      string  `json:"outcome"`
+			Model        string  `json:"model"`
+			Node         string  `json:"node"`
+			Attempts     int     `json:"attempts"`
+			FirstByte    float64 `json:"first_byte"`
+			OutputTokens int     `json:"output_tokens"`
+		} `json:"ollama"`
+	}
+	eventually(t, "the line is written", func() bool {
+		text, _ := os.ReadFile(logFile)
+		if strings.Contains(string(text), canary) {
+			t.Fatal("a prompt is in the log")
+		}
+		return json.Unmarshal(text, &line) == nil
+	})
+	got := line.Ollama
+	if got.RequestID != id || id == "" || got.Endpoint != "v1_chat_completions" || got.Outcome != "ok" || got.Model != "fast:latest" ||
+		got.Node == "" || got.Attempts != 1 || got.FirstByte <= 0 || got.OutputTokens == 0 {
+		t.Errorf("got %+v for request %s", got, id)
+	}
+}
+
+func TestHealthHandler_TellsWhetherRequestsCanBeAnswered(t *testing.T) {
+	sock, logFile := socket(t), filepath.Join(t.TempDir(), "access.log")
+	load(t, observed(t, sock, logFile, startNode(t, fast("fast"))))
+	c := client(t, sock, nil)
+	eventually(t, "it is ready", func() bool { code, _ := get(t, c, "http://localhost/readyz"); return code == 200 })
+	load(t, observed(t, sock, logFile, "http://127.0.0.1:1")) // nobody is there
+	if code, text := get(t, c, "http://localhost/readyz"); code != 503 || text != "no Ollama node is up\n" {
+		t.Errorf("%d %q without a node", code, text)
+	}
+	if code, text := get(t, c, "http://localhost/livez"); code != 200 || text != "ok\n" {
+		t.Errorf("%d %q", code, text)
+	}
+}

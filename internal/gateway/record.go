@@ -1,0 +1,141 @@
+package gateway
+
+import (
+	"crypto/rand"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
+	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
+)
+
+// An Outcome is how a request ended: a word for logs and metrics.
+type Outcome string
+
+// The outcomes. A request has exactly one.
+const (
+	OK             Outcome = "ok"
+	ClientError    Outcome = "client_error"    // the request was wrong, as a node would say too
+	Unauthorized   Outcome = "unauthorized"    // the site does not let it
+	Overloaded     Outcome = "overloaded"      // no room: queue, streams, bodies, or leaving
+	UpstreamError  Outcome = "upstream_error"  // nodes failed before the first byte
+	Timeout        Outcome = "timeout"         // nodes took too long before the first byte
+	Truncated      Outcome = "truncated"       // a stream that ended with an error record
+	ClientCanceled Outcome = "client_canceled" // the client left
+	InternalError  Outcome = "internal_error"  // a fault of the gateway itself
+)
+
+// Outcomes lists all of them.
+var Outcomes = [...]Outcome{OK, ClientError, Unauthorized, Overloaded, UpstreamError, Timeout, Truncated, ClientCanceled, InternalError}
+
+// A Record is what became of one request. It holds no text of prompts or answers, no key and
+// no path, so that it may be logged and counted as it is.
+type Record struct {
+	RequestID string // the client's own, if it sent a sound one, else made here
+	Endpoint  string // one of Endpoints
+	Model     string // short name, "" if the fleet knows none of that name
+	Stream    bool
+	Outcome   Outcome
+	Status    int
+	Tries     []call.Try
+	Queue     time.Duration // waiting for slots
+	FirstByte time.Duration // from the request's arrival to the first byte of an answer; 0: none
+	Took      time.Duration
+	Totals    wire.Totals // what the answer told of itself
+}
+
+// An Observer is told of each request. It is called on the request's own goroutine.
+type Observer interface {
+	Began(endpoint string)
+	Ended(*Record) // once for each Began
+	Panicked()
+	Tried(node, result string, took time.Duration) // a request to a node has ended
+}
+
+// unobserved is nobody.
+type unobserved struct{}
+
+func (unobserved) Began(string)  {}
+func (unobserved) Ended(*Record) {}
+func (unobserved) Panicked()     {}
+
+func (unobserved) Tried(string, string, time.Duration) {}
+
+// Endpoints are the words for routes in logs and metrics.
+var Endpoints = append([]string{"other", "pass"}, slices.Sorted(maps.Values(endpoints))...)
+
+// endpoints are the words by the paths of routes: chat, v1_chat_completions, v1_messages.
+var endpoints = func() map[string]string {
+	words := make(map[string]string)
+	for _, r := range wire.Routes() {
+		path, _ := strings.CutPrefix(r.Path, "/api/")
+		word := strings.NewReplacer("/", "_", ":", "").Replace(strings.Trim(path, "/"))
+		if word == "" {
+			word = "root"
+		}
+		words[r.Path] = word
+	}
+	return words
+}()
+
+// endpoint is the word for a route; "other" for none.
+func endpoint(r wire.Route) string {
+	if word, ok := endpoints[r.Path]; ok {
+		return word
+	}
+	return "other"
+}
+
+// requestIDLength bounds a request id of a client's: that of a UUID with a prefix, doubled.
+const requestIDLength = 128
+
+// requestID takes over the client's id if it is safe to write anywhere.
+func requestID(h http.Header) string {
+	if ids := h["X-Request-Id"]; len(ids) == 1 && isToken(ids[0]) {
+		return ids[0]
+	}
+	return rand.Text()
+}
+
+func isToken(s string) bool {
+	if s == "" || len(s) > requestIDLength {
+		return false
+	}
+	return strings.IndexFunc(s, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && !strings.ContainsRune("-_.:", r)
+	}) < 0
+}
+
+// outcomeOf classifies a refusal.
+func outcomeOf(err error, status int) Outcome {
+	var (
+		fault   *attempt.Fault
+		refused *call.StatusError
+	)
+	switch {
+	case errors.As(err, &fault) && fault.Outcome == attempt.Timeout:
+		return Timeout
+	case errors.As(err, &fault):
+		return UpstreamError
+	case errors.As(err, &refused) && refused.Code == http.StatusServiceUnavailable:
+		return Overloaded
+	}
+	switch {
+	case status < 400:
+		return OK
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return Unauthorized
+	case status == http.StatusServiceUnavailable:
+		return Overloaded
+	case status == http.StatusBadGateway, status == http.StatusGatewayTimeout, errors.As(err, &refused) && status >= 500:
+		return UpstreamError
+	case status == http.StatusInternalServerError, status == http.StatusLoopDetected:
+		return InternalError
+	}
+	return ClientError
+}

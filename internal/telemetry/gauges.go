@@ -1,0 +1,60 @@
+package telemetry
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
+)
+
+// gauges tell what is so at the moment of a scrape, so that nothing has to be kept in step.
+type gauges struct{ state func() gateway.State }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
+}
+
+var (
+	nodeUp       = desc("node_up", "Whether the node gets requests.", "node")
+	nodeState    = desc("node_state", "1 for the state the node is in, 0 for the others.", "node", "state")
+	nodeInFlight = desc("node_in_flight", "Requests of this gateway that hold a slot of the node.", "node")
+	nodeSlots    = desc("node_slots", "Answers at once that one model on the node is given.", "node")
+	nodeInfo     = desc("node_info", "1, with the version of Ollama that the node told last.", "node", "version")
+	queueDepth   = desc("queue_depth", "Requests that wait for a slot.", "class")
+	queueLimit   = desc("queue_limit", "Requests of all classes that may wait; further ones are refused.")
+)
+
+// Describe implements prometheus.Collector.
+func (g *gauges) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{nodeUp, nodeState, nodeInFlight, nodeSlots, nodeInfo, queueDepth, queueLimit} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (g *gauges) Collect(to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	one := func(b bool) float64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	s := g.state()
+	for _, n := range s.Nodes {
+		gauge(nodeUp, one(n.Usable), n.Name)
+		for _, state := range s.States {
+			gauge(nodeState, one(n.State == state), n.Name, state)
+		}
+		gauge(nodeInFlight, float64(n.InFlight), n.Name)
+		gauge(nodeSlots, float64(n.Slots), n.Name)
+		if n.Version != "" {
+			gauge(nodeInfo, 1, n.Name, n.Version)
+		}
+	}
+	for class, waiting := range s.Waiting {
+		gauge(queueDepth, float64(waiting), class)
+	}
+	gauge(queueLimit, float64(s.QueueLimit))
+}

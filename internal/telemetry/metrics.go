@@ -1,0 +1,119 @@
+// Package telemetry counts what the gateway does, for Prometheus.
+//
+// Its collectors live as long as the process and are registered into the registry of each
+// configuration anew, so that a reload resets nothing. Label values come from bounded sets:
+// words of the code, names of configured nodes, and names of models that the fleet has, of
+// which only so many are told apart. No text of a request ever is a label.
+package telemetry
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
+)
+
+const (
+	namespace = "caddy_ollama"
+
+	// modelLimit is how many models are told apart; further ones are "other". A fleet that
+	// serves more would make more series than a dashboard can show.
+	modelLimit = 200
+)
+
+// Metrics are the collectors of one engine. They are safe for concurrent use.
+type Metrics struct {
+	requests   *prometheus.CounterVec
+	inFlight   *prometheus.GaugeVec
+	tries      *prometheus.CounterVec
+	overflow   *prometheus.CounterVec
+	panics     prometheus.Counter
+	collectors []prometheus.Collector
+
+	mu     sync.Mutex // guards what follows
+	models map[string]struct{}
+}
+
+// New makes the collectors. state is asked at each scrape.
+func New(state func() gateway.State) *Metrics {
+	m := &Metrics{
+		models: make(map[string]struct{}),
+		requests: counter("requests_total",
+			"Requests by their one outcome. A stream that broke off after its first byte is truncated, although its status was 200.",
+			"endpoint", "model", "outcome"),
+		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "requests_in_flight", Help: "Requests being handled now.",
+		}, []string{"endpoint"}),
+		tries: counter("node_requests_total",
+			"Tries of inference requests at a node by their result. One request may make several.", "node", "result"),
+		overflow: counter("label_overflow_total",
+			"Observations counted under \"other\" because a label had too many values already.", "label"),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "panics_total", Help: "Panics while a request was answered: each is a fault of the gateway.",
+		}),
+	}
+	// What is known from the start is zero, not absent: a rate over it must not have gaps.
+	for _, e := range gateway.Endpoints {
+		m.inFlight.WithLabelValues(e)
+		for _, o := range gateway.Outcomes {
+			m.requests.WithLabelValues(e, "", string(o))
+		}
+	}
+	m.overflow.WithLabelValues("model")
+	m.collectors = []prometheus.Collector{m.requests, m.inFlight, m.tries, m.overflow, m.panics, &gauges{state}}
+	return m
+}
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+// Register has the collectors served by a registry, which may have them already.
+func (m *Metrics) Register(r prometheus.Registerer) error {
+	for _, c := range m.collectors {
+		var known prometheus.AlreadyRegisteredError
+		if err := r.Register(c); err != nil && !errors.As(err, &known) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Began implements gateway.Observer.
+func (m *Metrics) Began(endpoint string) { m.inFlight.WithLabelValues(endpoint).Inc() }
+
+// Ended implements gateway.Observer.
+func (m *Metrics) Ended(r *gateway.Record) {
+	m.inFlight.WithLabelValues(r.Endpoint).Dec()
+	m.requests.WithLabelValues(r.Endpoint, m.model(r.Model), string(r.Outcome)).Inc()
+}
+
+// Panicked implements gateway.Observer.
+func (m *Metrics) Panicked() { m.panics.Inc() }
+
+// Tried implements gateway.Observer.
+func (m *Metrics) Tried(node, result string, _ time.Duration) {
+	m.tries.WithLabelValues(node, result).Inc()
+}
+
+// model bounds the values of the label.
+func (m *Metrics) model(name string) string {
+	if name == "" {
+		return ""
+	}
+	m.mu.Lock()
+	_, known := m.models[name]
+	room := len(m.models) < modelLimit
+	if !known && room {
+		m.models[name] = struct{}{}
+	}
+	m.mu.Unlock()
+	if known || room {
+		return name
+	}
+	m.overflow.WithLabelValues("model").Inc()
+	return "other"
+}
