@@ -116,8 +116,10 @@ func TestCaddy_RunsTheExampleAndReloadsIt(t *testing.T) {
 	}
 	write(text)
 	run := start(t, env, "run", "--config", file)
-	if !run.waitFor("serving initial configuration") {
-		t.Fatalf("run ended:\n%s", run.output())
+	for _, ready := range []string{"serving initial configuration", "certificate obtained successfully"} {
+		if !run.waitFor(ready) {
+			t.Fatalf("run ended:\n%s", run.output())
+		}
 	}
 	g := &gateway{process: run, env: env, httpPort: httpPort, dataDir: filepath.Join(home, ".local", "share", "caddy")}
 
