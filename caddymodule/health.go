@@ -14,7 +14,8 @@ import (
 func init() {
 	caddy.RegisterModule(new(HealthHandler))
 	httpcaddyfile.RegisterHandlerDirective("ollama_health", parseHealthHandler)
-	httpcaddyfile.RegisterDirectiveOrder("ollama_health", httpcaddyfile.Before, "metrics") // and so before ollama
+	// Before handle: a probe with a matcher of its own must not drown in a catch-all.
+	httpcaddyfile.RegisterDirectiveOrder("ollama_health", httpcaddyfile.Before, "handle")
 }
 
 // HealthHandler answers the probes of who runs this process: a service manager, an orchestrator
