@@ -62,6 +62,9 @@ var (
 	ErrTotalTimeout     = errors.New("answer not complete within the limit")
 )
 
+// ErrDeadly refuses a request that has taken nodes down, as far as can be told.
+var ErrDeadly = errors.New("the only request common to two deaths of nodes")
+
 // errTruncated is a clean end of the body before the dialect's own end.
 var errTruncated = errors.New("answer ended without its final record")
 

@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/recording"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
+	"github.com/caddy-ollama/caddy-ollama/internal/suspect"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
@@ -78,9 +79,11 @@ type Base struct {
 	Queue   Scheduler
 	Fleet   Fleet
 	Budget  *Budget
-	Log     Log
-	Pumps   *sync.WaitGroup // counts the goroutines that read answers; each ends with its answer or with Context
-	Via     string          // the engine's own name in the Via header of requests to nodes, by which it knows a loop
+	// Suspects are requests that may have taken nodes down.
+	Suspects *suspect.Suspects
+	Log      Log
+	Pumps    *sync.WaitGroup // counts the goroutines that read answers; each ends with its answer or with Context
+	Via      string          // the engine's own name in the Via header of requests to nodes, by which it knows a loop
 }
 
 // A Step answers calls by asking nodes.
@@ -141,8 +144,12 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 		Class:     c.Class,
 	}
 	s.Budget.Earn()
+	fingerprint := s.Suspects.Fingerprint(c.Request.Model.Key(), c.Request.Body)
 	var last error
 	for {
+		if s.Suspects.Refused(fingerprint) {
+			return ErrDeadly
+		}
 		ask.Exclude = c.Upstream.FailedNodes()
 		asked := time.Now()
 		g, err := s.Queue.Acquire(w.Context(), ask)
@@ -153,12 +160,13 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 			}
 			return err
 		}
-		t := &try{Step: s, call: c, grant: g, recording: w, began: time.Now()}
+		t := &try{Step: s, call: c, grant: g, recording: w, began: time.Now(), run: s.Suspects.Running(g.Node.Name(), fingerprint)}
 		err = t.begin()
 		if err == nil {
 			return nil // the grant and the rest of the answer are the pump's now
 		}
 		fault, again := s.weigh(w, t, err)
+		t.run.Done()
 		g.Release() // after what it has shown was reported
 		if !again {
 			return fault
@@ -188,6 +196,9 @@ func (s *Step) weigh(w *recording.Writer, t *try, err error) (fault error, again
 		return refused, s.Again(t.call)
 	}
 	f := faultOf(err, t.connected.Load())
+	if f.Outcome == Reset {
+		t.run.Died()
+	}
 	t.ended(f.Outcome, f.Err)
 	if f.Outcome == ConnectError || f.Outcome == TLSError {
 		return f, true

@@ -22,6 +22,7 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/recording"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
+	"github.com/caddy-ollama/caddy-ollama/internal/suspect"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
@@ -98,7 +99,7 @@ func newBench(t *testing.T, opts Options, at []string, transports ...http.RoundT
 	snap.Models[key] = &fleet.Model{Key: key, Nodes: b.nodes}
 	b.queue = schedule.NewQueue(still{snap}, first)
 	var pumps sync.WaitGroup
-	b.Step = New(Base{Context: ctx, Queue: b.queue, Fleet: b.reports, Budget: new(Budget), Log: nobody{}, Pumps: &pumps, Via: "test"}, opts)
+	b.Step = New(Base{Context: ctx, Queue: b.queue, Fleet: b.reports, Budget: new(Budget), Suspects: suspect.New(), Log: nobody{}, Pumps: &pumps, Via: "test"}, opts)
 	t.Cleanup(func() { cancel(); pumps.Wait() })
 	return b
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/recording"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
+	"github.com/caddy-ollama/caddy-ollama/internal/suspect"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
@@ -32,6 +33,7 @@ type try struct {
 	grant     *schedule.Grant
 	recording *recording.Writer
 	began     time.Time
+	run       *suspect.Run
 	first     time.Duration // until the first frame, or the object
 	count     int           // frames so far
 
@@ -140,6 +142,7 @@ func (t *try) object(resp *http.Response) error {
 	t.answered()
 	t.ended(OK, nil)
 	t.close()
+	t.run.Done()
 	t.recording.Object(resp.Header.Get("Content-Type"), body)
 	t.grant.Release()
 	return nil
@@ -213,6 +216,7 @@ func (t *try) next() error {
 func (t *try) pump(err error) {
 	defer t.close()
 	defer t.grant.Release()
+	defer t.run.Done()
 	for err == nil && !t.judge.Complete() {
 		t.watch.Reset(t.opts.StallTimeout)
 		if err = t.next(); err == nil {

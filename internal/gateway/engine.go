@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
+	"github.com/caddy-ollama/caddy-ollama/internal/suspect"
 )
 
 // An Engine is what outlives configurations. It is safe for concurrent use.
@@ -28,13 +29,14 @@ type Engine struct {
 	via      string // names this engine in Via headers
 	host     string // of the machine, for the Host rule
 
-	ctx     context.Context // of all upstream calls
-	cancel  context.CancelFunc
-	pumps   sync.WaitGroup // goroutines that read answers; each ends with its answer or ctx
-	bodies  budget         // bytes of request bodies
-	streams budget         // inference requests
-	budget  attempt.Budget // of retries
-	closed  chan struct{}
+	ctx      context.Context // of all upstream calls
+	cancel   context.CancelFunc
+	pumps    sync.WaitGroup // goroutines that read answers; each ends with its answer or ctx
+	bodies   budget         // bytes of request bodies
+	streams  budget         // inference requests
+	budget   attempt.Budget // of retries
+	suspects *suspect.Suspects
+	closed   chan struct{}
 
 	mu          sync.Mutex // guards what follows
 	attachments []*Attachment
@@ -51,9 +53,9 @@ func NewEngine(log *slog.Logger) *Engine {
 	host, _ := os.Hostname() // without one the Host rule knows one name less
 	return &Engine{
 		fleet: f, queue: schedule.NewQueue(f, nil), log: log, host: host,
-		observer: unobserved{},
-		via:      "caddy-ollama-" + rand.Text()[:8],
-		ctx:      ctx, cancel: cancel, closed: make(chan struct{}),
+		observer: unobserved{}, suspects: suspect.New(),
+		via: "caddy-ollama-" + rand.Text()[:8],
+		ctx: ctx, cancel: cancel, closed: make(chan struct{}),
 	}
 }
 

@@ -122,6 +122,9 @@ func meaning(err error) refusal {
 	case errors.As(err, &denied):
 		return refusal{status: http.StatusForbidden, message: denied.message}
 
+	case errors.Is(err, attempt.ErrDeadly):
+		return refusal{status: http.StatusBadRequest, message: "this request is refused for ten minutes: two Ollama nodes went down while it was the only one that ran on both"}
+
 	case errors.Is(err, errBodyTooLarge):
 		return refusal{status: http.StatusRequestEntityTooLarge, message: "http: request body too large", early: true}
 	case errors.Is(err, errBodySlow):

@@ -64,7 +64,7 @@ type Settings struct {
 // NewSettings puts the steps of a call together, outermost last.
 func NewSettings(e *Engine, c Config) *Settings {
 	tries := attempt.New(attempt.Base{
-		Context: e.ctx, Queue: e.queue, Fleet: e.fleet, Budget: &e.budget, Log: e.observer, Pumps: &e.pumps, Via: e.via,
+		Context: e.ctx, Queue: e.queue, Fleet: e.fleet, Budget: &e.budget, Suspects: e.suspects, Log: e.observer, Pumps: &e.pumps, Via: e.via,
 	}, c.Attempts)
 	return &Settings{engine: e, config: c, limits: c.Limits.withDefaults(), tries: tries, steps: tries}
 }
