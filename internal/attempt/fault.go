@@ -38,7 +38,7 @@ const (
 var kinds = map[Outcome]fleet.Kind{
 	OK: fleet.OK, Refused: fleet.Refused, Canceled: fleet.Canceled,
 	ConnectError: fleet.Connect, TLSError: fleet.TLS, Busy: fleet.Busy, ModelMissing: fleet.Missing,
-	Forbidden: fleet.Refused, Redirected: fleet.Refused,
+	Forbidden: fleet.Protocol, Redirected: fleet.Protocol, // to all that ask: it is no node of ours
 	Failed: fleet.Status5xx, Reset: fleet.Reset, Timeout: fleet.Timeout, Protocol: fleet.Protocol, Truncated: fleet.Truncated,
 }
 

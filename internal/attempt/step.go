@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -155,7 +156,7 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 		g, err := s.Queue.Acquire(w.Context(), ask)
 		c.Upstream.Queued(time.Since(asked))
 		if err != nil {
-			if errors.Is(err, schedule.ErrNoNode) && last != nil {
+			if errors.Is(err, schedule.ErrNoNode) && last != nil && !misleads(last, c.Upstream) {
 				return last // every node that could serve it has failed
 			}
 			return err
@@ -173,6 +174,16 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 		}
 		last = fault
 	}
+}
+
+// misleads tells whether the last of several failures would have a client believe that the
+// model is nowhere, although another node has it that failed otherwise.
+func misleads(last error, u *call.Upstream) bool {
+	var refused *call.StatusError
+	if !errors.As(last, &refused) || classify(refused) != ModelMissing {
+		return false
+	}
+	return slices.ContainsFunc(u.Tries(), func(t call.Try) bool { return t.Outcome != string(ModelMissing) })
 }
 
 // weigh says what a failed try means for the call and reports it.
