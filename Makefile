@@ -1,7 +1,7 @@
 # One set of build flags everywhere (the defaults): another set would compile Caddy a second
 # time, which takes minutes.
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-engine test-caddy test-clients race lint fmt fuzz bench bench-micro need-go need-cc need-npm
+.PHONY: help build run test test-engine test-caddy test-clients race lint fmt chaos fuzz bench bench-micro need-go need-cc need-npm
 
 GO      ?= go
 ENGINE  := ./internal/...
@@ -50,6 +50,9 @@ lint: need-go ## gofumpt, vet and staticcheck, at pinned versions
 
 fmt: need-go ## rewrites what lint would complain of
 	$(GO) run $(GOFUMPT) -w .
+
+chaos: need-go ## random faults under 200 clients for TIME (20s)
+	$(GO) test -run TestChaos -v -timeout 30m ./caddymodule -chaos.time $(or $(TIME),20s)
 
 fuzz: need-go ## each fuzzer for FUZZ (30s)
 	@$(GO) list $(ENGINE) | while read -r pkg; do \
