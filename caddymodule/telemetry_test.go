@@ -59,6 +59,7 @@ func TestTelemetry_AReloadResetsNothing(t *testing.T) {
 			t.Error("a prompt is in the metrics")
 		}
 		load(t, config)
+		c = client(t, sock, nil) // the old connection may just be closed
 	}
 }
 
