@@ -23,9 +23,6 @@ func TestDiscover_NodesAreFoundByNameAndLeaveNothingBehind(t *testing.T) {
 		return strings.Contains(body, "found:latest")
 	})
 	frames(t, post(t, c, "http://"+address+"/api/chat", `{"model":"found","messages":[{"role":"user","content":"x"}]}`).Body)
-	load(t, config)  // another factory, the same node
-	c = tcpClient(t) // the old connection may just be closed
-	frames(t, post(t, c, "http://"+address+"/api/chat", `{"model":"found","messages":[{"role":"user","content":"x"}]}`).Body)
 	stop()
 	eventually(t, "the transports are given back", func() bool { return countTransports() == before })
 }
