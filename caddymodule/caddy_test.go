@@ -171,6 +171,30 @@ func tcpClient(t testing.TB) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
+// overReloads makes a client that asks again when a connection ends without an answer: right
+// after a reload the server before may still take one, since Caddy closes its listener in the
+// background.
+func overReloads(c *http.Client) *http.Client {
+	return &http.Client{Transport: persistent{c.Transport}}
+}
+
+type persistent struct{ http.RoundTripper }
+
+func (p persistent) RoundTrip(r *http.Request) (*http.Response, error) {
+	for end := time.Now().Add(5 * time.Second); ; {
+		resp, err := p.RoundTripper.RoundTrip(r)
+		if err == nil || time.Now().After(end) {
+			return resp, err
+		}
+		if r.GetBody != nil {
+			if r.Body, err = r.GetBody(); err != nil {
+				return nil, err
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 // post sends JSON and gives the answer, which must have the status 200.
 func post(t testing.TB, c *http.Client, url, body string) *http.Response {
 	t.Helper()

@@ -17,11 +17,13 @@ func TestDiscover_NodesAreFoundByNameAndLeaveNothingBehind(t *testing.T) {
 	address := freeAddress(t)
 	config := configOf(t, "ollama {\ndiscover a localhost:"+u.Port()+" {\nrefresh 100ms\nslots 3\n}\n}", "http://"+address+" {\nbind 127.0.0.1\nollama\n}\n")
 	load(t, config)
-	c := tcpClient(t)
+	c := overReloads(tcpClient(t))
 	eventually(t, "the node is found", func() bool {
 		_, body := get(t, c, "http://"+address+"/api/tags")
 		return strings.Contains(body, "found:latest")
 	})
+	frames(t, post(t, c, "http://"+address+"/api/chat", `{"model":"found","messages":[{"role":"user","content":"x"}]}`).Body)
+	load(t, config) // another factory, the same node
 	frames(t, post(t, c, "http://"+address+"/api/chat", `{"model":"found","messages":[{"role":"user","content":"x"}]}`).Body)
 	stop()
 	eventually(t, "the transports are given back", func() bool { return countTransports() == before })

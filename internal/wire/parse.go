@@ -11,9 +11,6 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Judged tells whether Parse knows the bodies of a route.
-func Judged(route Route) bool { return forms[route.Path] != nil }
-
 // Parse reads the body of a request as a node reads it and refuses what could be read in two
 // ways: keys that fold to one field, keys twice in a map, data after the JSON value. What it
 // gives on is what was judged, each field under its canonical name.
