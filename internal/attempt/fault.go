@@ -25,6 +25,8 @@ const (
 	TLSError     Outcome = "tls_error"     // no trust or no TLS: certainly no work
 	Busy         Outcome = "busy"          // 503: the node's queue for loads is full; no work
 	ModelMissing Outcome = "model_missing" // 404: it does not have what it listed; no work
+	RouteMissing Outcome = "route_missing" // 404 too, of a server that does not know the route; no work
+	NoMemory     Outcome = "no_memory"     // the model does not fit there now; no work
 	Forbidden    Outcome = "forbidden"     // 401 or 403: the node does not let the gateway in; no work
 	Redirected   Outcome = "redirected"    // 3xx, never followed; no work
 	Failed       Outcome = "status_5xx"
@@ -38,6 +40,7 @@ const (
 var kinds = map[Outcome]fleet.Kind{
 	OK: fleet.OK, Refused: fleet.Refused, Canceled: fleet.Canceled,
 	ConnectError: fleet.Connect, TLSError: fleet.TLS, Busy: fleet.Busy, ModelMissing: fleet.Missing,
+	RouteMissing: fleet.Refused, NoMemory: fleet.Busy,
 	Forbidden: fleet.Protocol, Redirected: fleet.Protocol, // to all that ask: it is no node of ours
 	Failed: fleet.Status5xx, Reset: fleet.Reset, Timeout: fleet.Timeout, Protocol: fleet.Protocol, Truncated: fleet.Truncated,
 }
@@ -84,15 +87,25 @@ func classify(e *call.StatusError) Outcome {
 		return Redirected
 	case e.Code == http.StatusUnauthorized || e.Code == http.StatusForbidden:
 		return Forbidden
+	case e.Code == http.StatusNotFound && wire.ErrorMessage(e.Body) == "":
+		return RouteMissing
 	case e.Code == http.StatusNotFound:
 		return ModelMissing
 	case e.Code == http.StatusServiceUnavailable:
 		return Busy
-	case e.Code >= 500 && !clientsFault(wire.ErrorMessage(e.Body)):
-		return Failed
+	case e.Code >= 500:
+		switch message := wire.ErrorMessage(e.Body); {
+		case strings.HasPrefix(message, "model requires more "): // system memory, or that of its GPUs
+			return NoMemory
+		case !clientsFault(message):
+			return Failed
+		}
 	}
 	return Refused
 }
+
+// IsClients tells whether a node's refusal is the client's affair, whatever its status.
+func IsClients(e *call.StatusError) bool { return classify(e) == Refused }
 
 // clientsFault recognises the 500s of a node that say the request is wrong: bad options,
 // formats, templates, and too long a prompt for the old embeddings route. Another node would

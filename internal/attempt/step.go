@@ -177,13 +177,15 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 }
 
 // misleads tells whether the last of several failures would have a client believe that the
-// model is nowhere, although another node has it that failed otherwise.
+// model or the route is nowhere, although another node failed otherwise.
 func misleads(last error, u *call.Upstream) bool {
 	var refused *call.StatusError
-	if !errors.As(last, &refused) || classify(refused) != ModelMissing {
+	if !errors.As(last, &refused) || refused.Code != http.StatusNotFound {
 		return false
 	}
-	return slices.ContainsFunc(u.Tries(), func(t call.Try) bool { return t.Outcome != string(ModelMissing) })
+	return slices.ContainsFunc(u.Tries(), func(t call.Try) bool {
+		return t.Outcome != string(ModelMissing) && t.Outcome != string(RouteMissing)
+	})
 }
 
 // weigh says what a failed try means for the call and reports it.
@@ -199,7 +201,7 @@ func (s *Step) weigh(w *recording.Writer, t *try, err error) (fault error, again
 		switch outcome {
 		case Refused:
 			return refused, false
-		case ModelMissing, Busy:
+		case ModelMissing, RouteMissing, Busy, NoMemory:
 			return refused, true
 		case Forbidden, Redirected:
 			return &Fault{Outcome: outcome, Err: refused}, true

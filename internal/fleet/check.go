@@ -111,7 +111,7 @@ func (n *Node) dropLocked(o *Options) {
 	h.forget(time.Now(), o)
 	h.drops = min(h.drops+1, mostDrops)
 	h.up, h.well, h.recovery = false, time.Time{}, recovery{}
-	h.faults, h.lost, h.load = 0, 0, 0
+	h.faults, h.lost, h.load, h.failing = 0, 0, 0, 0
 	n.emptyLocked()
 }
 

@@ -251,9 +251,6 @@ func (f *Fleet) publish() {
 		close(f.ready)
 	}
 	f.building.Unlock()
-	if s.Panic != was.Panic {
-		f.logPanic(s)
-	}
 
 	f.subscribing.Lock()
 	subscribers := make([]func(), 0, len(f.subscribers))

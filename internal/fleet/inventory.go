@@ -8,9 +8,13 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
-// missingFor is how long a model that a node lists and does not find stays out of its
-// inventory while the node goes on listing the very same row.
-const missingFor = time.Minute
+// How long a model that a node lists and does not find stays out of its inventory while the
+// node goes on listing the very same row: twice as long each time it is not found again soon
+// after. The first time may have been a moment's trouble, such as a pull that replaced it.
+const (
+	missingFirst = time.Second
+	missingMost  = time.Minute
+)
 
 // An inventory is the models on a node's disk. It is never changed.
 type inventory struct {
@@ -33,6 +37,7 @@ type row struct {
 type missed struct {
 	raw   string
 	until time.Time
+	span  time.Duration // of the last time
 }
 
 func newInventory(rows []*row) *inventory {
@@ -127,10 +132,12 @@ func (n *Node) listed(v *inventory) bool {
 func (n *Node) withoutMissingLocked(v *inventory) *inventory {
 	rows := make([]*row, 0, len(v.rows))
 	for _, r := range v.rows {
-		if m, ok := n.missing[r.key]; ok && m.raw == r.raw && time.Now().Before(m.until) {
+		switch m := n.missing[r.key]; {
+		case m.raw != r.raw, time.Since(m.until) > missingMost:
+			delete(n.missing, r.key)
+		case time.Now().Before(m.until):
 			continue
 		}
-		delete(n.missing, r.key)
 		rows = append(rows, r)
 	}
 	for key := range n.missing {
@@ -150,7 +157,12 @@ func (n *Node) lacks(key string) bool {
 	if r == nil {
 		return false
 	}
-	n.missing[key] = missed{raw: r.raw, until: time.Now().Add(missingFor)}
+	m := missed{raw: r.raw, span: missingFirst}
+	if before := n.missing[key]; before.raw == r.raw && time.Since(before.until) <= missingMost {
+		m.span = min(2*before.span, missingMost)
+	}
+	m.until = time.Now().Add(m.span)
+	n.missing[key] = m
 	rows := make([]*row, 0, len(v.rows))
 	for _, other := range v.rows {
 		if other != r {

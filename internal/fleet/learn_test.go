@@ -24,7 +24,7 @@ func TestModelMissing_IsOutUntilItIsListedAnew(t *testing.T) {
 		if s := f.Snapshot(); s.Models[key("a")] != nil || s.Models[key("b")] == nil {
 			t.Fatalf("models: %v", s.Models)
 		}
-		pass(time.Second)
+		pass(900 * time.Millisecond)
 		if n.count("/api/tags") == asked {
 			t.Error("its models were not asked within a second")
 		}
@@ -42,10 +42,22 @@ func TestModelMissing_IsOutUntilItIsListedAnew(t *testing.T) {
 func TestModelMissing_RowThatStaysIsBelievedAgainAfterAWhile(t *testing.T) {
 	n := newFake(tagsOf(tagRow("a:latest", "d1", day)))
 	inBubble(t, Options{}, func(t *testing.T, f *Fleet) {
+		for _, span := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+			f.ModelMissing(view(f).Node, key("a"))
+			pass(span*time.Second - 100*time.Millisecond)
+			if f.Snapshot().Models[key("a")] != nil {
+				t.Fatalf("there before its %d s are over", span)
+			}
+			pass(200 * time.Millisecond)
+			if f.Snapshot().Models[key("a")] == nil {
+				t.Fatalf("not asked for when its %d s are over", span)
+			}
+		}
+		pass(2 * missingMost)
 		f.ModelMissing(view(f).Node, key("a"))
-		pass(missingFor + 40*time.Second)
+		pass(1100 * time.Millisecond)
 		if f.Snapshot().Models[key("a")] == nil {
-			t.Error("out for ever")
+			t.Error("what was long ago still counts")
 		}
 	}, n)
 }

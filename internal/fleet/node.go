@@ -23,8 +23,9 @@ type Node struct {
 	end     context.CancelFunc // ends its polls
 	wake    chan struct{}      // holds one: something was wanted
 	facts   atomic.Pointer[facts]
-	alive   atomic.Int64 // when a call was answered last, as Fleet.since
-	healthy atomic.Bool  // up, and nothing has failed since the last that went well
+	alive   atomic.Int64  // when a call was answered last, as Fleet.since
+	healthy atomic.Bool   // up, and nothing has failed of late
+	failing atomic.Uint64 // the bits of health.failing
 
 	mu       sync.Mutex // guards what follows and orders the facts
 	health   health
@@ -60,7 +61,7 @@ type facts struct {
 	runners []Runner
 
 	draining  bool
-	ejected   bool // even while it is down
+	ejected   bool // even while it is down; not briefly
 	dials     bool // for dials alone
 	until     time.Time
 	ejections int

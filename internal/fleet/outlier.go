@@ -1,45 +1,77 @@
 package fleet
 
 import (
+	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
 // lostTogether is how close to each other connections are lost that one death has cut.
 const lostTogether = time.Second
 
+// briefly is how long a node is ejected when half of the fleet is out already: each time one
+// call tries it, so that its failures cost a call a second and not those of all its slots.
+const briefly = time.Second
+
+// What is too large a part of faults among a node's calls. Half of its calls failing leads
+// there in about eleven.
+const (
+	failingStep   = 1. / 16 // what the last call counts
+	failingMost   = 0.25
+	failingFactor = 3    // times what others have: what all nodes fail says nothing of one
+	failingNone   = 0.01 // is as good as none
+)
+
+// others are the other nodes, as far as they matter when one is judged.
+type others struct {
+	room    bool    // the fleet stands one more that is out: no more than half of it is then
+	usable  bool    // one of them takes calls
+	failing float64 // what the median of those that take calls has
+}
+
 // fault counts a call that the node failed, and ejects the node for the last of too many.
 func (f *Fleet) fault(n *Node, r Outcome) {
 	o := f.opts.Load()
 	f.ejecting.Lock()
-	room := f.roomToEject()
+	rest := f.othersOf(n)
 	n.mu.Lock()
-	n.faultLocked(r, o, room)
+	n.faultLocked(r, o, rest)
 	c := n.settleLocked(o)
 	n.mu.Unlock()
 	f.ejecting.Unlock()
 	f.tell(c)
 }
 
-// roomToEject tells whether one more ejected node would still be at most half of the fleet.
-// Nodes that are drained count as not there. f.ejecting is held, so that two nodes do not
-// take the same place.
-func (f *Fleet) roomToEject() bool {
-	ejected, all := 0, 0
-	for _, n := range f.configuredNodes() {
-		x := n.facts.Load()
-		if x.draining {
+// othersOf looks at the other nodes. Those that are drained count as not there. f.ejecting is
+// held, so that two nodes do not take the same place.
+func (f *Fleet) othersOf(n *Node) (rest others) {
+	out, all := 1, 1
+	var room [16]float64 // on the stack for the usual fleet
+	failing := room[:0]
+	for _, other := range f.configuredNodes() {
+		x := other.facts.Load()
+		if other == n || x.draining {
 			continue
 		}
 		all++
-		if x.ejected {
-			ejected++
+		if x.ejected || x.state == Down {
+			out++
+		}
+		if x.state == Up || x.state == Probation {
+			rest.usable = true
+			failing = append(failing, math.Float64frombits(other.failing.Load()))
 		}
 	}
-	return 2*(ejected+1) <= all
+	rest.room = 2*out <= all
+	if len(failing) > 0 {
+		slices.Sort(failing)
+		rest.failing = failing[(len(failing)-1)/2]
+	}
+	return rest
 }
 
-func (n *Node) faultLocked(r Outcome, o *Options, room bool) {
+func (n *Node) faultLocked(r Outcome, o *Options, rest others) {
 	h := &n.health
 	now := time.Now()
 	began := now.Add(-r.Took)
@@ -49,7 +81,7 @@ func (n *Node) faultLocked(r Outcome, o *Options, room bool) {
 	case !h.ejection.at.IsZero():
 		// Only the call that was let through to try it says something new.
 		if !h.ejection.open.IsZero() && !began.Before(h.ejection.open) {
-			n.ejectLocked(reasons[r.Kind], r.Kind == Connect || r.Kind == TLS, o)
+			n.ejectLocked(reasons[r.Kind], r.Kind == Connect || r.Kind == TLS, o, rest)
 		}
 		return
 	case began.Before(h.recovery.from):
@@ -73,33 +105,35 @@ func (n *Node) faultLocked(r Outcome, o *Options, room bool) {
 	dial := r.Kind == Connect || r.Kind == TLS
 	h.dials = dial && (h.dials || h.faults == 0)
 	h.faults++
-	if o.EjectAfter > 0 && h.faults >= o.EjectAfter && room && !h.draining {
-		n.ejectLocked(reasons[r.Kind], h.dials, o)
+	h.failing += (1 - h.failing) * failingStep
+	if o.EjectAfter <= 0 || h.draining {
+		return
+	}
+	if h.faults >= o.EjectAfter || rest.usable && h.failing > max(failingMost, failingFactor*rest.failing) {
+		n.ejectLocked(reasons[r.Kind], h.dials, o, rest)
 	}
 }
 
-// ejectLocked ejects a node, or does so again.
-func (n *Node) ejectLocked(reason string, dials bool, o *Options) {
+// ejectLocked ejects a node, or does so again, if that leaves another one to take its calls.
+func (n *Node) ejectLocked(reason string, dials bool, o *Options, rest others) {
+	if !rest.room && !rest.usable {
+		return
+	}
 	h := &n.health
 	now := time.Now()
 	h.forget(now, o)
-	// Remembering more would not make it longer, only keep it long.
-	h.ejections = min(h.ejections+1, int((o.EjectCap+o.EjectBase-1)/o.EjectBase))
-	d := min(o.EjectCap, time.Duration(h.ejections)*o.EjectBase)
+	d := min(briefly, o.EjectBase)
+	if rest.room {
+		// Remembering more would not make it longer, only keep it long.
+		h.ejections = min(h.ejections+1, int((o.EjectCap+o.EjectBase-1)/o.EjectBase))
+		d = min(o.EjectCap, time.Duration(h.ejections)*o.EjectBase)
+	}
 	d -= time.Duration(rand.Int64N(int64(d/10) + 1)) // so that nodes ejected together do not return together
-	h.ejection = ejection{at: now, until: now.Add(d), reason: reason, dials: dials}
+	h.ejection = ejection{at: now, until: now.Add(d), reason: reason, dials: dials, brief: !rest.room}
 	if dials {
 		h.drops = min(h.drops+1, mostDrops) // for hold: passed checks end it
 	}
 	h.recovery, h.well = recovery{}, time.Time{}
-	h.faults, h.lost, h.load = 0, 0, 0
+	h.faults, h.lost, h.load, h.failing = 0, 0, 0, 0
 	n.passes, h.steady = 0, time.Time{} // only checks from now on count for it
-}
-
-func (f *Fleet) logPanic(s *Snapshot) {
-	if s.Panic {
-		f.log.Warn("too few nodes are usable: ejected ones are used again")
-	} else {
-		f.log.Info("enough nodes are usable: ejected ones are not used")
-	}
 }

@@ -75,7 +75,9 @@ func TestReport_AnAnswerEndsARowOfFaults(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, f *Fleet) {
 		for range 20 {
 			faults(f, view(f).Node, 4, Status5xx)
-			f.Report(view(f).Node, Outcome{Kind: OK})
+			for range 40 { // or it would be the part of faults that ejects it
+				f.Report(view(f).Node, Outcome{Kind: OK})
+			}
 		}
 		if v := view(f); v.State != Up || v.Load != 0 {
 			t.Errorf("%v with load %d", v.State, v.Load)
@@ -233,7 +235,7 @@ type fateStep struct {
 }
 
 // Whatever is reported, drained, resumed and waited for: of the nodes never more than half are
-// ejected or half open, and one of those not drained is always there to be used.
+// out for long, and one of those not drained is always there to be used.
 func TestEjected_NeverMoreThanHalf(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		nodes := rapid.IntRange(1, 7).Draw(rt, "nodes")
@@ -282,10 +284,10 @@ func tempt(nodes int, steps []fateStep) (wrong string) {
 			switch {
 			case v.Draining:
 				drained++
-			case v.State == Ejected || v.State == HalfOpen:
+			case v.Node.facts.Load().ejected:
 				ejected++
 			}
-			if v.Usable() {
+			if v.Usable() || v.LastResort {
 				usable++
 			}
 		}
@@ -299,42 +301,78 @@ func tempt(nodes int, steps []fateStep) (wrong string) {
 	return ""
 }
 
-func TestPanic_EjectedNodesAreUsedButNotThoseThatCannotBeDialled(t *testing.T) {
-	all := fakes(4)
-	synctest.Test(t, func(t *testing.T) {
-		var out logged
-		f := New(slog.New(slog.NewTextHandler(&out, nil)))
-		defer f.Close()
-		f.Configure([]NodeConfig{config("n1", all[0]), config("n2", all[1]), config("n3", all[2]), config("n4", all[3])}, Options{Fails: 100})
-		pass(time.Second)
+// While half of the fleet is out, a further node that fails gets one call a second, not those of
+// all its slots: failing fast must not draw calls.
+func TestEjected_BeyondHalfOnlyBriefly(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, f *Fleet) {
 		nodes := f.Snapshot().Nodes
-		faults(f, nodes[0].Node, 5, Status5xx)
-		all[2].set(func(n *fake) { n.mode = refuse })
-		all[1].set(func(n *fake) { n.mode = hang })
-		faults(f, nodes[1].Node, 5, Connect)
-		if s := f.Snapshot(); s.Panic || s.Nodes[0].Usable() {
-			t.Fatalf("panic while two of four are up")
-		}
-		f.Report(nodes[2].Node, Outcome{Kind: Connect, Err: syscall.ECONNREFUSED})
-		s := f.Snapshot()
-		if !s.Panic || !s.Nodes[0].Forced || !s.Nodes[0].Usable() || s.Nodes[0].State != Ejected {
-			t.Errorf("panic %v, the ejected node: %+v", s.Panic, s.Nodes[0])
-		}
-		for _, v := range s.Nodes[1:3] {
-			if v.Usable() {
-				t.Errorf("%s is usable though nobody answers there", v.Node.Name())
+		faults(f, nodes[2].Node, 5, Status5xx)
+		faults(f, nodes[3].Node, 5, Status5xx)
+		for range 5 {
+			faults(f, nodes[0].Node, 5, Status5xx)
+			v := view(f)
+			if left := time.Until(v.Until); v.State != Ejected || left <= 0 || left > time.Second || v.Ejections != 0 {
+				t.Fatalf("%v for %v, %d remembered; want about a second, unremembered", v.State, left, v.Ejections)
+			}
+			pass(time.Second)
+			if view(f).State != HalfOpen {
+				t.Fatalf("%v a second later", view(f).State)
 			}
 		}
-		// One that answers in panic is no longer ejected.
-		f.Report(s.Nodes[0].Node, Outcome{Kind: OK})
-		if s := f.Snapshot(); s.Panic || s.Nodes[0].State != Probation {
-			t.Errorf("panic %v, %v after an answer", s.Panic, s.Nodes[0].State)
+		// The last one stays: without it nobody is served.
+		faults(f, nodes[0].Node, 1, Status5xx)
+		faults(f, nodes[1].Node, 100, Status5xx)
+		if v := f.Snapshot().Nodes[1]; v.State != Up {
+			t.Errorf("the last node is %v", v.State)
 		}
-		text := strings.Join(out.lines(), "\n")
-		if strings.Count(text, "too few nodes are usable") != 1 || strings.Count(text, "enough nodes are usable") != 1 {
-			t.Errorf("log:\n%s", text)
+		f.Report(nodes[2].Node, Outcome{Kind: OK})
+		if v := f.Snapshot().Nodes[2]; v.State != Probation || !v.Usable() {
+			t.Errorf("%v though it has answered a call", v.State)
 		}
-	})
+	}, fakes(4)...)
+}
+
+func TestEjected_ForFaultsAmongItsCallsThatOthersHaveNot(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		every, rest int // of the calls of the first, and of the others, one in so many is a fault
+		want        State
+	}{
+		{"every second call", 2, 0, Ejected},
+		{"every third", 3, 0, Ejected},
+		{"every tenth", 10, 0, Up},
+		{"every second call, and all others too", 2, 2, Up},
+		{"every second call, others every tenth", 2, 10, Ejected},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, Options{}, func(t *testing.T, f *Fleet) {
+				for i := range 200 {
+					for k, v := range f.Snapshot().Nodes {
+						every := c.rest
+						if k == 0 {
+							every = c.every
+						}
+						kind := OK
+						if every > 0 && (i+k)%every == 0 {
+							kind = Status5xx
+						}
+						if v.State == Up {
+							f.Report(v.Node, Outcome{Kind: kind})
+						}
+					}
+				}
+				for k, v := range f.Snapshot().Nodes {
+					want := Up
+					if k == 0 {
+						want = c.want
+					}
+					if v.State != want {
+						t.Errorf("%s is %v, want %v", v.Node.Name(), v.State, want)
+					}
+				}
+			}, fakes(3)...)
+		})
+	}
 }
 
 func TestReport_ConnectionsLostTogetherAreOneFaultAndProbation(t *testing.T) {
@@ -380,7 +418,9 @@ func TestReport_OneLostConnectionIsNoProbation(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, f *Fleet) {
 		for range 10 {
 			f.Report(view(f).Node, Outcome{Kind: Reset, Took: time.Second})
-			f.Report(view(f).Node, Outcome{Kind: OK, Took: 3 * time.Second})
+			for range 10 {
+				f.Report(view(f).Node, Outcome{Kind: OK, Took: 3 * time.Second})
+			}
 		}
 		if v := view(f); v.State != Up {
 			t.Errorf("%v", v.State)

@@ -191,6 +191,13 @@ func (p *poller) again(k poll) {
 	now := time.Now()
 	p.next[k] = now.Add(jitter(interval(p.opts, k)))
 	p.node.mu.Lock()
+	if k == tags {
+		for _, m := range p.node.missing {
+			if now.Before(m.until) {
+				p.sooner(tags, m.until) // it is believed again then
+			}
+		}
+	}
 	p.node.fails[k] = 0
 	c := p.node.settleLocked(p.opts)
 	changing, up := p.node.changingLocked(), p.node.health.up

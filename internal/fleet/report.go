@@ -47,10 +47,11 @@ type Outcome struct {
 // for a half-open node gets its next call by the release. It is cheap while the node is well.
 //
 // Connect, TLS, Reset, Status5xx, Timeout, Protocol and Truncated are faults: five in a row
-// (Options.EjectAfter) eject the node, and the last few count as load for a while. A refused
-// connection takes it down at once. Connections lost together are one fault, but put the node
-// on probation: its process may have died. OK ends a row of faults, decides for a half-open
-// node, and teaches the node's speed. Busy counts as load only.
+// (Options.EjectAfter) eject the node, or many more among its calls than the other nodes have;
+// the last few count as load for a while. A refused connection takes it down at once.
+// Connections lost together are one fault, but put the node on probation: its process may have
+// died. OK ends a row of faults, decides for a half-open node, and teaches the node's speed.
+// Busy counts as load only.
 func (f *Fleet) Report(n *Node, r Outcome) {
 	switch r.Kind {
 	case OK:
@@ -87,6 +88,7 @@ func (f *Fleet) answered(n *Node, r Outcome) {
 	n.mu.Lock()
 	h := &n.health
 	h.faults, h.lost, h.load = 0, 0, 0
+	h.failing -= h.failing * failingStep
 	switch began := time.Now().Add(-r.Took); {
 	case h.ejection.at.IsZero():
 		h.recovery.unproven = false

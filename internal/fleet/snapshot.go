@@ -19,7 +19,6 @@ type Snapshot struct {
 	// that are down is among them, with no Nodes.
 	Models  map[string]*Model
 	Version string // the lowest among the nodes that are alive, "" if none is
-	Panic   bool   // fewer than half of the nodes would be usable: ejected ones are used, too
 
 	listed []*Model // those with Nodes, as /api/tags lists them
 }
@@ -39,7 +38,9 @@ type NodeView struct {
 	Until     time.Time // when it may be tried again, if Ejected
 	Share     float64   // of its slots that it may be given at once, in Probation; see Limit
 	Load      int       // what its last failures count as calls in flight
-	Forced    bool      // used in spite of its ejection: Snapshot.Panic
+	// LastResort tells that the node is ejected for what its calls met: a call that no other node
+	// can take may try it, one at a time, for it may be well again.
+	LastResort bool
 	// Weights are how much of a full node it is for models that it answers slowly: 0.1 is ten
 	// times slower than the others. It must not be changed. See Weight.
 	Weights map[string]float64
@@ -48,11 +49,11 @@ type NodeView struct {
 // Usable tells whether the node may be given calls: of one that is half open, the one call
 // that tries it.
 func (v *NodeView) Usable() bool {
-	return v.State == Up || v.State == Probation || v.State == HalfOpen || v.Forced
+	return v.State == Up || v.State == Probation || v.State == HalfOpen
 }
 
 // Trial tells whether the node may be given one call only, until that has been reported.
-func (v *NodeView) Trial() bool { return v.State == HalfOpen && !v.Forced }
+func (v *NodeView) Trial() bool { return v.State == HalfOpen || v.LastResort }
 
 // Limit is how many calls a node in Probation may have at once, at least one; ok is false if
 // only the slots of its runners limit it.
@@ -128,8 +129,8 @@ func (b *build) next(nodes []*Node, configured bool, ids *identities) (s *Snapsh
 			Node: n, State: x.state, Reason: x.reason, Since: x.since, Version: x.version,
 			Models: len(x.tags.rows), Runners: x.runners,
 			Draining: x.draining, Ejections: x.ejections, Until: x.until, Share: x.share, Load: x.load,
-			Weights: x.weights,
-			Forced:  (x.state == Ejected || x.state == HalfOpen) && !x.dials, // if there is panic
+			Weights:    x.weights,
+			LastResort: x.state == Ejected && !x.dials,
 		}
 		inputs[i] = input{n, x.state.Alive(), x.tags}
 		ready = ready && x.checked
@@ -137,7 +138,6 @@ func (b *build) next(nodes []*Node, configured bool, ids *identities) (s *Snapsh
 			s.Version = x.version
 		}
 	}
-	s.panics()
 	b.ready = b.ready || ready
 	relisted = b.models == nil || !slices.Equal(inputs, b.inputs)
 
@@ -149,28 +149,6 @@ func (b *build) next(nodes []*Node, configured bool, ids *identities) (s *Snapsh
 	ids.mu.Unlock()
 	s.Ready, s.Models, s.listed = b.ready, b.models, b.listed
 	return s, relisted
-}
-
-// panics decides whether there is panic, and with it which ejected nodes are used. Nodes that
-// the operator has taken out do not count: he knows.
-func (s *Snapshot) panics() {
-	all, usable, more := 0, 0, 0
-	for i := range s.Nodes {
-		v := &s.Nodes[i]
-		if !v.Draining {
-			all++
-		}
-		if v.State == Up || v.State == Probation {
-			usable++
-		}
-		if v.Forced {
-			more++
-		}
-	}
-	s.Panic = 2*usable < all && more > 0
-	for i := range s.Nodes {
-		s.Nodes[i].Forced = s.Nodes[i].Forced && s.Panic
-	}
 }
 
 // compareVersions orders versions by their numbers; a suffix like -rc1 comes before none, and

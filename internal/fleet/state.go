@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"log/slog"
+	"math"
 	"time"
 )
 
@@ -64,9 +65,10 @@ type health struct {
 	steady   time.Time // when the first was passed of the checks passed in a row; zero: none
 	draining bool
 
-	faults    int  // of calls, in a row
-	dials     bool // all of faults were dials
-	lost      int  // connections lost in a row
+	failing   float64 // part of its calls that were faults, the last few counting most
+	faults    int     // of calls, in a row
+	dials     bool    // all of faults were dials
+	lost      int     // connections lost in a row
 	lostAt    time.Time
 	load      int // what faults and refusals count as calls in flight
 	loadUntil time.Time
@@ -82,6 +84,7 @@ type ejection struct {
 	open      time.Time // since when it is half open; zero: not yet
 	reason    string
 	dials     bool // by dials alone: passed checks end it
+	brief     bool // because too many are ejected already
 }
 
 // since is when a call must have begun to say something about the ejection.
@@ -194,7 +197,7 @@ func (n *Node) settleLocked(o *Options) change {
 	x.checked = h.checked
 	x.state, x.reason = h.state()
 	x.draining = h.draining
-	x.ejected, x.dials = !h.ejection.at.IsZero(), h.ejection.dials
+	x.ejected, x.dials = !h.ejection.at.IsZero() && !h.ejection.brief, h.ejection.dials
 	x.until = time.Time{}
 	if x.state == Ejected {
 		x.until = h.ejection.until
@@ -217,7 +220,8 @@ func (n *Node) settleLocked(o *Options) change {
 	if c.any {
 		n.facts.Store(&x)
 	}
-	n.healthy.Store(x.state == Up && n.fails == [polls]int{} && h.faults == 0 && h.lost == 0 && h.load == 0)
+	n.failing.Store(math.Float64bits(h.failing))
+	n.healthy.Store(x.state == Up && n.fails == [polls]int{} && h.faults == 0 && h.lost == 0 && h.load == 0 && h.failing < failingNone)
 	return c
 }
 

@@ -9,6 +9,9 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
+// pageNotFound is what a node says of a route that it does not know.
+const pageNotFound = "404 page not found"
+
 // enter does what a node does before any handler: redirects of odd paths, Origin, Host,
 // unknown paths and wrong methods, in that order. It tells whether the request goes on.
 func (q *request) enter() bool {
@@ -31,7 +34,7 @@ func (q *request) enter() bool {
 		q.route, q.passes = passRoute(q.r.URL.Path), true
 		return true
 	case m.Status != http.StatusOK:
-		text := "404 page not found"
+		text := pageNotFound
 		if m.Status == http.StatusMethodNotAllowed {
 			text = "405 method not allowed"
 		}

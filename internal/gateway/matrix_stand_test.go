@@ -24,10 +24,7 @@ const canary = "canary-7f31"
 
 // known are the promises that are not kept yet, by test, with the reason. The part of a test
 // that asks for them is left out until they are.
-var known = map[string]string{
-	"TestMatrix_AReaderThatStopsHoldsNoSlot":                 "a write to a client that does not read has no limit: its request stays on its way until the connection ends",
-	"TestMatrix_ARouteThatANodeDoesNotKnowGoesToOneThatDoes": "a 404 for a route is taken for one of the model: for a minute the node gets no call for that model on any route",
-}
+var known = map[string]string{}
 
 // A stand is a rig of simulated nodes whose end is checked for what holds in every row: one
 // outcome a request, nothing on its way, no prompt in a log.

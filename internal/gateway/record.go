@@ -124,6 +124,8 @@ func outcomeOf(err error, status int) Outcome {
 		return UpstreamError
 	case errors.As(err, &refused) && refused.Code == http.StatusServiceUnavailable:
 		return Overloaded
+	case errors.As(err, &refused) && refused.Code >= 500 && attempt.IsClients(refused):
+		return ClientError // a node says 500 to some of them
 	}
 	switch {
 	case status < 400:

@@ -81,9 +81,14 @@ func (q *request) refuse(err error) {
 	q.answer(ref.status, contentType, body)
 }
 
-// passOn answers with a node's own refusal. It declines what no client could read.
+// passOn answers with a node's own refusal. It declines what no client could read, unless it
+// means that no node knows the route.
 func (q *request) passOn(e *call.StatusError) bool {
 	if wire.ErrorMessage(e.Body) == "" {
+		if e.Code == http.StatusNotFound {
+			q.answer(e.Code, "text/plain", []byte(pageNotFound))
+			return true
+		}
 		return false
 	}
 	contentType := e.ContentType

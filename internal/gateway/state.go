@@ -51,7 +51,7 @@ func (e *Engine) Ready() bool {
 	snap := e.fleet.Snapshot()
 	for i := range snap.Nodes {
 		v := &snap.Nodes[i]
-		if v.Usable() {
+		if v.Usable() || v.LastResort {
 			return true
 		}
 	}

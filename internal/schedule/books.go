@@ -3,6 +3,7 @@ package schedule
 import (
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
@@ -39,6 +40,8 @@ type Grant struct {
 	queue    *Queue
 	use      *use
 	released atomic.Bool
+	began    time.Time   // of a trial
+	late     *time.Timer // of a trial: wakes who has waited for it
 }
 
 // Loaded tells that the model is loaded: the node has begun to answer, so that it may load
@@ -67,6 +70,7 @@ func (g *Grant) Release() {
 		g.use.inFlight--
 		if b.trial == g {
 			b.trial = nil
+			g.late.Stop()
 		}
 		if g.use.inFlight == 0 {
 			g.loadedLocked(b) // nobody is left who could be loading it
@@ -88,11 +92,14 @@ func (q *Queue) settle(g *Grant, change func(*book)) {
 	deliver(ready)
 }
 
+// trialWait is how long the call that tries a node is waited for by others that have nowhere
+// else to go: it may have to load a model, or meet nobody who answers.
+const trialWait = 10 * time.Second
+
 // placeLocked gives a call a slot if a node has one for it: (nil, nil) if it must wait,
-// ErrNoNode if no node could ever serve it as things stand: a node that is ejected, or half
-// open and being tried, may be so for minutes. held are nodes that an earlier
-// call waits to become idle, because it needs the same model with other options there; nil
-// if nobody waits.
+// ErrNoNode if no node could ever serve it as things stand. Only if no other node could serve
+// it, one that is ejected is tried. held are nodes that an earlier call waits to become idle,
+// because it needs the same model with other options there; nil if nobody waits.
 func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, held map[*fleet.Node]*Ask) (*Grant, error) {
 	m := snap.Models[ask.Model]
 	if m == nil {
@@ -104,6 +111,8 @@ func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, held map[*fleet.Node
 		free     = room[:0]
 		possible = 0
 		trial    Candidate   // a node that is half open; its Node is nil if there is none
+		resort   Candidate   // one that is ejected
+		tried    = false     // one of either is being tried
 		wait     *fleet.Node // where a reload would be possible soonest
 		waitFor  int
 	)
@@ -112,11 +121,23 @@ func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, held map[*fleet.Node
 		if !slices.Contains(m.Nodes, v.Node) || slices.Contains(ask.Exclude, v.Node.Name()) {
 			continue
 		}
-		if !v.Usable() || v.Trial() && q.triedLocked(v.Node) {
+		if !v.Usable() && !v.LastResort {
+			continue
+		}
+		if v.Trial() {
+			if g := q.trialLocked(v.Node); g != nil {
+				tried = tried || time.Since(g.began) < trialWait
+				continue
+			}
+		}
+		c, isFree, busy := q.candidateLocked(v, m, key, ask)
+		if v.LastResort {
+			if isFree {
+				resort = c
+			}
 			continue
 		}
 		possible++
-		c, isFree, busy := q.candidateLocked(v, m, key, ask)
 		if busy > 0 {
 			if held[v.Node] == nil && (wait == nil || busy < waitFor) {
 				wait, waitFor = v.Node, busy
@@ -135,15 +156,20 @@ func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, held map[*fleet.Node
 		}
 		free = append(free, c)
 	}
-	if possible == 0 {
+	switch {
+	case possible > 0:
+	case resort.Node != nil:
+		return q.tryLocked(resort, key), nil
+	case tried:
+		return nil, nil
+	default:
 		return nil, ErrNoNode
 	}
 	// A node is tried by the next call, however near others have the model, or it might be left
 	// out for ever; but not by one that has met a fault already, if it need not.
 	if trial.Node != nil && (len(ask.Exclude) == 0 || len(free) == 0) {
-		g := q.grantLocked(trial, key)
+		g := q.tryLocked(trial, key)
 		g.Others = possible - 1
-		q.books[g.Node].trial = g
 		return g, nil
 	}
 	if len(free) == 0 {
@@ -201,10 +227,20 @@ func (q *Queue) candidateLocked(v *fleet.NodeView, m *fleet.Model, key runnerKey
 	return c, true, 0
 }
 
-// triedLocked tells whether a call is trying a node that is half open.
-func (q *Queue) triedLocked(n *fleet.Node) bool {
-	b := q.books[n]
-	return b != nil && b.trial != nil
+// trialLocked is the call that tries a node, nil if none does.
+func (q *Queue) trialLocked(n *fleet.Node) *Grant {
+	if b := q.books[n]; b != nil {
+		return b.trial
+	}
+	return nil
+}
+
+// tryLocked grants the one call that tries a node.
+func (q *Queue) tryLocked(c Candidate, key runnerKey) *Grant {
+	g := q.grantLocked(c, key)
+	g.began, g.late = time.Now(), time.AfterFunc(trialWait, q.fleetChanged)
+	q.books[g.Node].trial = g
+	return g
 }
 
 func (q *Queue) grantLocked(c Candidate, key runnerKey) *Grant {

@@ -39,7 +39,7 @@ func TestAcquire_OnlyUsableNodesAndAtOnce(t *testing.T) {
 		{"ejected", setState(fleet.Ejected), ErrNoNode},
 		{"draining", setState(fleet.Draining), ErrNoNode},
 		{"down", setState(fleet.Down), ErrNoNode},
-		{"ejected, in panic", func(v *fleet.NodeView) { v.State, v.Forced = fleet.Ejected, true }, nil},
+		{"ejected for its calls", ejected, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -93,15 +93,53 @@ func TestAcquire_HalfOpenNodeIsNotForASecondTry(t *testing.T) {
 	}
 }
 
-func TestAcquire_OnlyHalfOpenNodesRefuseAtOnceWhileTried(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		all := nodes(1, 4)
-		q, _ := newQueue(inState(all, setState(fleet.HalfOpen)), Options{})
-		acquire(t, q, Ask{Model: "a"})
-		if _, err := q.Acquire(t.Context(), Ask{Model: "a"}); err != ErrNoNode {
-			t.Errorf("%v, want ErrNoNode", err)
-		}
-	})
+// ejected makes a node one whose calls failed.
+func ejected(v *fleet.NodeView) { v.State, v.LastResort = fleet.Ejected, true }
+
+func TestAcquire_OnlyANodeBeingTriedIsWaitedForAWhile(t *testing.T) {
+	for name, state := range map[string]func(*fleet.NodeView){"half open": setState(fleet.HalfOpen), "ejected": ejected} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				all := nodes(1, 4)
+				q, f := newQueue(inState(all, state), Options{})
+				trial := acquire(t, q, Ask{Model: "a"})
+				events, waiting := make(chan string, 1), make(chan *Grant, 1)
+				wait(t.Context(), q, Ask{Model: "a"}, "waiter", events, waiting)
+				f.set(inState(all, setState(fleet.Probation)))
+				trial.Release()
+				synctest.Wait()
+				if len(waiting) != 1 {
+					t.Fatal("the end of the trial was not waited for")
+				}
+				(<-waiting).Release()
+
+				f.set(inState(all, state))
+				acquire(t, q, Ask{Model: "a"})
+				began := time.Now()
+				if _, err := q.Acquire(t.Context(), Ask{Model: "a"}); err != ErrNoNode || time.Since(began) != trialWait {
+					t.Errorf("%v after %v, want ErrNoNode after %v", err, time.Since(began), trialWait)
+				}
+				if _, err := q.Acquire(t.Context(), Ask{Model: "a"}); err != ErrNoNode || time.Since(began) != trialWait {
+					t.Errorf("%v after %v, want ErrNoNode at once", err, time.Since(began)-trialWait)
+				}
+			})
+		})
+	}
+}
+
+func TestAcquire_AnEjectedNodeIsTheLastResort(t *testing.T) {
+	all := nodes(2, 1)
+	q, _ := newQueue(inState(all, ejected), Options{})
+	g := acquire(t, q, Ask{Model: "a"})
+	if g.Node != all[1] {
+		t.Fatalf("granted %s, want the node that is up", g.Node.Name())
+	}
+	if _, err := q.Acquire(t.Context(), Ask{Model: "a", IdleOnly: true}); err != ErrBusy {
+		t.Errorf("%v, want to wait for the node that is up", err)
+	}
+	if g := acquire(t, q, Ask{Model: "a", Exclude: []string{all[1].Name()}}); g.Node != all[0] {
+		t.Errorf("granted %s, want the ejected node rather than none", g.Node.Name())
+	}
 }
 
 // Row 23: no stampede on a node that came back.
@@ -255,7 +293,7 @@ func TestQueue_StatesAreObeyed(t *testing.T) {
 					if v.Node != g.Node {
 						continue
 					}
-					if !v.Usable() {
+					if !v.Usable() && !v.LastResort {
 						t.Fatalf("granted %s, which is %s", g.Node.Name(), v.State)
 					}
 					if limit, ok := v.Limit(); ok && q.InFlight(g.Node) > limit {
@@ -283,7 +321,7 @@ func TestQueue_StatesAreObeyed(t *testing.T) {
 					v := &snap.Nodes[i]
 					v.State = fleet.State(rapid.IntRange(0, int(fleet.Draining)).Draw(t, "state"))
 					v.Share = float64(rapid.IntRange(0, 10).Draw(t, "share")) / 10
-					v.Forced = (v.State == fleet.Ejected || v.State == fleet.HalfOpen) && rapid.Bool().Draw(t, "panic")
+					v.LastResort = v.State == fleet.Ejected && rapid.Bool().Draw(t, "dialled")
 				}
 				f.set(snap)
 			}
