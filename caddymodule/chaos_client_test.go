@@ -143,14 +143,12 @@ func (c *chaosRun) client(i int) {
 		if leaves {
 			limit = time.Duration(random.IntN(500)) * time.Millisecond
 		}
-		if c.ask(shape, body, stream, limit, leaves) {
-			c.pause(chaosPause)
-		}
+		c.ask(shape, body, stream, limit, leaves)
 	}
 }
 
-// ask asks once, judges the answer and tells whether it was a refusal.
-func (c *chaosRun) ask(shape *chaosShape, body string, stream bool, limit time.Duration, leaves bool) (refused bool) {
+// ask asks once and judges the answer.
+func (c *chaosRun) ask(shape *chaosShape, body string, stream bool, limit time.Duration, leaves bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	calm := c.calm.Load()
@@ -171,7 +169,7 @@ func (c *chaosRun) ask(shape *chaosShape, body string, stream bool, limit time.D
 	}
 	if err != nil && leaves && ctx.Err() != nil {
 		c.count("left")
-		return false
+		return
 	}
 	status := 0
 	if resp != nil {
@@ -182,14 +180,14 @@ func (c *chaosRun) ask(shape *chaosShape, body string, stream bool, limit time.D
 	}
 	if err != nil {
 		wrong(err)
-		return false
+		return
 	}
 	faulty := ""
 	if status == http.StatusOK {
 		a, err := shape.read(got, stream)
 		if err != nil {
 			wrong(err)
-			return false
+			return
 		}
 		want := httptest.NewRecorder()
 		c.oracle.ServeHTTP(want, httptest.NewRequest(http.MethodPost, shape.path, strings.NewReader(body)))
@@ -207,7 +205,7 @@ func (c *chaosRun) ask(shape *chaosShape, body string, stream bool, limit time.D
 		var v any
 		if err := json.Unmarshal(got, &v); err != nil || shape.fault(v) == "" || !slices.Contains(chaosStatuses, status) {
 			wrong(fmt.Sprintf("no error of the dialect: %v", err))
-			return false
+			return
 		}
 		faulty = fmt.Sprintf("status %d", status)
 		c.mu.Lock()
@@ -221,5 +219,4 @@ func (c *chaosRun) ask(shape *chaosShape, body string, stream bool, limit time.D
 		faulty = "complete"
 	}
 	c.count(faulty)
-	return status != http.StatusOK
 }

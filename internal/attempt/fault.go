@@ -40,13 +40,13 @@ const (
 var kinds = map[Outcome]fleet.Kind{
 	OK: fleet.OK, Refused: fleet.Refused, Canceled: fleet.Canceled,
 	ConnectError: fleet.Connect, TLSError: fleet.TLS, Busy: fleet.Busy, ModelMissing: fleet.Missing,
-	RouteMissing: fleet.Refused, NoMemory: fleet.Busy,
+	RouteMissing: fleet.Refused, NoMemory: fleet.Refused,
 	Forbidden: fleet.Protocol, Redirected: fleet.Protocol, // to all that ask: it is no node of ours
 	Failed: fleet.Status5xx, Reset: fleet.Reset, Timeout: fleet.Timeout, Protocol: fleet.Protocol, Truncated: fleet.Truncated,
 }
 
-// blameless outcomes say nothing against the node.
-func blameless(o Outcome) bool { return o == OK || o == Refused || o == Canceled }
+// blameless outcomes say nothing against the node: the call may go there again.
+func blameless(o Outcome) bool { return o == OK || o == Refused || o == Canceled || o == Busy }
 
 // A Fault is a failure of a node, before or after the first frame.
 type Fault struct {

@@ -30,6 +30,10 @@ const (
 	DefaultRetries          = 2
 )
 
+// busyWait is how long a call may meet nodes that are full although their slots are not (others
+// use them, too) before it is told so. A node counts as full for a second.
+const busyWait = 4 * time.Second
+
 // objectLimit bounds an answer that is one object: 3,000 embeddings of 4,096 numbers.
 const objectLimit = 256 << 20
 
@@ -201,8 +205,10 @@ func (s *Step) weigh(w *recording.Writer, t *try, err error) (fault error, again
 		switch outcome {
 		case Refused:
 			return refused, false
-		case ModelMissing, RouteMissing, Busy, NoMemory:
+		case ModelMissing, RouteMissing, NoMemory:
 			return refused, true
+		case Busy: // back to the queue: nodes that are full are for a moment only
+			return refused, t.call.Upstream.Full() < busyWait
 		case Forbidden, Redirected:
 			return &Fault{Outcome: outcome, Err: refused}, true
 		}

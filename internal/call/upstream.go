@@ -16,13 +16,14 @@ type Upstream struct {
 	queued      time.Duration
 	totals      wire.Totals
 	lost        int
+	fullSince   time.Time
 }
 
 // A Try is one request to one node.
 type Try struct {
 	Node    string // its name
 	Outcome string // a word of package attempt
-	Failed  bool   // the node is to blame, or busy: another one is asked next
+	Failed  bool   // the node is to blame: it is not asked again for this call
 	Took    time.Duration
 	Beside  int // calls on the node when it ended, this one among them
 }
@@ -42,6 +43,16 @@ func (u *Upstream) Tries() []Try {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return append([]Try(nil), u.tries...)
+}
+
+// Full notes that a node was full and tells for how long the call has met such nodes.
+func (u *Upstream) Full() time.Duration {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.fullSince.IsZero() {
+		u.fullSince = time.Now()
+	}
+	return time.Since(u.fullSince)
 }
 
 // FailedNodes names the nodes that are not asked again for this call.

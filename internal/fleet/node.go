@@ -65,7 +65,8 @@ type facts struct {
 	dials     bool // for dials alone
 	until     time.Time
 	ejections int
-	load      int                // what its last faults count
+	load      int // what its last faults count
+	full      bool
 	share     float64            // of its slots
 	weights   map[string]float64 // by model, below 1; replaced, never changed
 }

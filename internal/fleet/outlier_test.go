@@ -451,6 +451,20 @@ func TestReport_FastFailuresCountAsLoadForAWhile(t *testing.T) {
 	}
 }
 
+func TestReport_ABusyNodeIsFullForASecond(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, f *Fleet) {
+		f.Report(view(f).Node, Outcome{Kind: Busy})
+		pass(990 * time.Millisecond)
+		if v := view(f); !v.Full || v.State != Up {
+			t.Errorf("full %v, %v", v.Full, v.State)
+		}
+		pass(20 * time.Millisecond)
+		if view(f).Full {
+			t.Error("full for more than a second")
+		}
+	}, fakes(2)...)
+}
+
 // Row 20: a node that comes and goes every second is down most of the time.
 func TestState_FlappingNodeChangesItsStateRarely(t *testing.T) {
 	all := fakes(2)

@@ -51,7 +51,7 @@ type Outcome struct {
 // the last few count as load for a while. A refused connection takes it down at once.
 // Connections lost together are one fault, but put the node on probation: its process may have
 // died. OK ends a row of faults, decides for a half-open node, and teaches the node's speed.
-// Busy counts as load only.
+// Busy counts as load only, and the node is full for a second.
 func (f *Fleet) Report(n *Node, r Outcome) {
 	switch r.Kind {
 	case OK:
@@ -117,10 +117,14 @@ func (f *Fleet) busy(n *Node) {
 	o := f.opts.Load()
 	n.mu.Lock()
 	n.health.press(o)
+	n.health.fullUntil = time.Now().Add(fullFor)
 	c := n.settleLocked(o)
 	n.mu.Unlock()
 	f.tell(c)
 }
+
+// fullFor is how long a node that refused a call for want of room is given none.
+const fullFor = time.Second
 
 // press adds a call to those that the node seems to have in flight.
 func (h *health) press(o *Options) {

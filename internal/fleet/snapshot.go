@@ -38,6 +38,7 @@ type NodeView struct {
 	Until     time.Time // when it may be tried again, if Ejected
 	Share     float64   // of its slots that it may be given at once, in Probation; see Limit
 	Load      int       // what its last failures count as calls in flight
+	Full      bool      // it has refused a call for want of room a moment ago: it is given none
 	// LastResort tells that the node is ejected for what its calls met: a call that no other node
 	// can take may try it, one at a time, for it may be well again.
 	LastResort bool
@@ -128,7 +129,7 @@ func (b *build) next(nodes []*Node, configured bool, ids *identities) (s *Snapsh
 		s.Nodes[i] = NodeView{
 			Node: n, State: x.state, Reason: x.reason, Since: x.since, Version: x.version,
 			Models: len(x.tags.rows), Runners: x.runners,
-			Draining: x.draining, Ejections: x.ejections, Until: x.until, Share: x.share, Load: x.load,
+			Draining: x.draining, Ejections: x.ejections, Until: x.until, Share: x.share, Load: x.load, Full: x.full,
 			Weights:    x.weights,
 			LastResort: x.state == Ejected && !x.dials,
 		}

@@ -72,6 +72,7 @@ type health struct {
 	lostAt    time.Time
 	load      int // what faults and refusals count as calls in flight
 	loadUntil time.Time
+	fullUntil time.Time // it has refused a call for want of room
 	ejection  ejection  // at is zero: none
 	recovery  recovery  // from is zero: none
 	ejections int       // not yet forgotten
@@ -132,6 +133,9 @@ func (h *health) age(now time.Time, o *Options) (next time.Time) {
 		} else {
 			h.load = 0
 		}
+	}
+	if now.Before(h.fullUntil) {
+		sooner(h.fullUntil)
 	}
 	if e := &h.ejection; !e.at.IsZero() && e.open.IsZero() {
 		if now.Before(e.until) {
@@ -202,7 +206,7 @@ func (n *Node) settleLocked(o *Options) change {
 	if x.state == Ejected {
 		x.until = h.ejection.until
 	}
-	x.ejections, x.load = h.ejections, h.load
+	x.ejections, x.load, x.full = h.ejections, h.load, now.Before(h.fullUntil)
 	x.share = 1
 	if x.state == Probation {
 		x.share = h.share(now, o)
@@ -216,7 +220,7 @@ func (n *Node) settleLocked(o *Options) change {
 	}
 	c.any = c.moved || x.reason != was.reason || x.draining != was.draining || x.ejected != was.ejected ||
 		x.dials != was.dials || !x.until.Equal(was.until) || x.ejections != was.ejections || x.load != was.load ||
-		x.share != was.share
+		x.full != was.full || x.share != was.share
 	if c.any {
 		n.facts.Store(&x)
 	}

@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 )
@@ -35,4 +37,17 @@ func TestFault_A500ThatSpeaksOfTheRequestIsTheClients(t *testing.T) {
 		fault: `path=/api/chat,status=500,body={"error":"option \"stop\" must be of type array"}`, forms: forms[:1],
 		code: 500, outcome: ClientError, tries: "refused", says: "must be of type array", state: fleet.Up,
 	}.hold(t)
+}
+
+func TestFault_AllBusyForAMomentIsWaitedFor(t *testing.T) {
+	onStand(t, standSetup{}, func(s *stand) {
+		s.fail(0, "busy")
+		s.fail(1, "busy")
+		time.AfterFunc(1500*time.Millisecond, func() { _ = s.sim[1].SetFaults() })
+		began := time.Now()
+		code, answer, _ := s.rig.ask("/api/chat", forms[0].body)
+		if code != 200 || !strings.Contains(answer, forms[0].whole) || time.Since(began) > 3*time.Second {
+			s.Errorf("%d %s after %v", code, answer, time.Since(began))
+		}
+	})
 }

@@ -54,8 +54,8 @@ func TestMatrix_ABusyNodeIsPassedBy(t *testing.T) {
 
 func TestMatrix_AllBusyIsA503WithRetryAfter(t *testing.T) {
 	row{
-		fault: "busy", other: "busy", code: 503, outcome: Overloaded, tries: "busy busy", says: "server busy", state: fleet.Up,
-		also: retryAfter,
+		fault: "busy", other: "busy", code: 503, outcome: Overloaded, tries: strings.Repeat("busy ", 8) + "busy", says: "server busy",
+		within: 5 * time.Second, state: fleet.Up, also: retryAfter,
 	}.hold(t)
 }
 

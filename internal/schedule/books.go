@@ -199,7 +199,10 @@ func (q *Queue) candidateLocked(v *fleet.NodeView, m *fleet.Model, key runnerKey
 		}
 	}
 	b := q.books[v.Node]
-	if b == nil {
+	switch {
+	case v.Full:
+		return c, false, 0
+	case b == nil:
 		return c, true, 0
 	}
 	c.InFlight += b.inFlight

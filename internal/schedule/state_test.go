@@ -328,3 +328,20 @@ func TestQueue_StatesAreObeyed(t *testing.T) {
 		}
 	})
 }
+
+func TestAcquire_AFullNodeIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := nodes(1, 4)
+		q, f := newQueue(inState(all, func(v *fleet.NodeView) { v.Full = true }), Options{})
+		events, waiting := make(chan string, 1), make(chan *Grant, 1)
+		wait(t.Context(), q, Ask{Model: "a"}, "waiter", events, waiting)
+		if len(events) != 0 {
+			t.Fatalf("%s, want to wait", <-events)
+		}
+		f.set(inState(all, setState(fleet.Up)))
+		synctest.Wait()
+		if len(waiting) != 1 {
+			t.Error("not served when the node has room again")
+		}
+	})
+}
