@@ -183,14 +183,14 @@ func TestClient_TakesOnlyTheRightAnswer(t *testing.T) {
 }
 
 func TestPrompt_IsReadAsItWasWritten(t *testing.T) {
-	want := prompt{words: 40, rate: 100, nonce: 12345678901234567890}
+	want := prompt{words: 40, rate: 100, pause: 7, nonce: 12345678901234567890}
 	for _, stream := range []bool{true, false} {
 		got, isStream, err := parseRequest(want.appendRequest(nil, stream))
 		if got != want || isStream != stream || err != nil {
 			t.Errorf("%+v, %t, %v; want %+v, %t", got, isStream, err, want, stream)
 		}
 	}
-	for _, text := range []string{"", "Say words: 1", "Say words: x at a rate of 1 and number 2", "Say words: 1 at a rate of 1 and number 2!"} {
+	for _, text := range []string{"", "Say words: 1", "Say words: x at a rate of 1 with a pause of 0 and number 2", "Say words: 1 at a rate of 1 with a pause of 0 and number 2!"} {
 		if _, err := parsePrompt([]byte(text)); err == nil {
 			t.Errorf("%q: no error", text)
 		}

@@ -27,6 +27,7 @@ var errCut = errors.New("the stream was cut")
 type client struct {
 	ctx  context.Context // the load's: its end closes the connection
 	addr string
+	from net.Addr // the address it dials from; nil for any
 
 	conn    net.Conn // nil before the first request and after a failure
 	release func() bool
@@ -52,35 +53,45 @@ func (c *client) ask(p prompt, stream bool, o *observer) (err error) {
 			c.close()
 		}
 	}()
-	if err := c.dial(); err != nil {
-		return err
-	}
 	c.request = p.appendRequest(c.request[:0], stream)
-	c.out = append(append(append(c.out[:0], "POST /api/chat HTTP/1.1\r\nHost: "...), c.addr...),
-		"\r\nUser-Agent: bench\r\nAccept: application/x-ndjson\r\nContent-Type: application/json\r\nContent-Length: "...)
-	c.out = append(strconv.AppendInt(c.out, int64(len(c.request)), 10), "\r\n\r\n"...)
-	c.out = append(c.out, c.request...)
-
-	begun := time.Now()
-	if err := c.conn.SetDeadline(begun.Add(answerTimeout)); err != nil {
-		return err
-	}
-	if _, err := c.conn.Write(c.out); err != nil {
-		return err
-	}
-	status, length, err := readHead(c.r)
+	begun, err := c.send(answerTimeout)
 	if err != nil {
 		return err
-	}
-	c.body.open(c.r, length)
-	if status != 200 {
-		line, _ := c.body.next()
-		return fmt.Errorf("status %d: %.200q", status, line)
 	}
 	if stream {
 		return c.readStream(p, begun, o)
 	}
 	return c.readSingle(p)
+}
+
+// send sends the request and reads up to the body of an answer with status 200. All of the
+// answer must be there within the given time after begun.
+func (c *client) send(within time.Duration) (begun time.Time, err error) {
+	if err := c.dial(); err != nil {
+		return begun, err
+	}
+	c.out = append(append(append(c.out[:0], "POST /api/chat HTTP/1.1\r\nHost: "...), c.addr...),
+		"\r\nUser-Agent: bench\r\nAccept: application/x-ndjson\r\nContent-Type: application/json\r\nContent-Length: "...)
+	c.out = append(strconv.AppendInt(c.out, int64(len(c.request)), 10), "\r\n\r\n"...)
+	c.out = append(c.out, c.request...)
+
+	begun = time.Now()
+	if err := c.conn.SetDeadline(begun.Add(within)); err != nil {
+		return begun, err
+	}
+	if _, err := c.conn.Write(c.out); err != nil {
+		return begun, err
+	}
+	status, length, err := readHead(c.r)
+	if err != nil {
+		return begun, err
+	}
+	c.body.open(c.r, length)
+	if status != 200 {
+		line, _ := c.body.next()
+		return begun, fmt.Errorf("status %d: %.200q", status, line)
+	}
+	return begun, nil
 }
 
 func (c *client) readStream(p prompt, begun time.Time, o *observer) error {
@@ -148,7 +159,7 @@ func (c *client) dial() error {
 	if c.conn != nil {
 		return nil
 	}
-	d := net.Dialer{Timeout: dialTimeout}
+	d := net.Dialer{Timeout: dialTimeout, LocalAddr: c.from}
 	conn, err := d.DialContext(c.ctx, "tcp", c.addr)
 	if err != nil {
 		return err

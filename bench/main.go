@@ -35,19 +35,20 @@ func run(args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	binary := flags.String("binary", "bin/caddy-ollama", "the `file` to measure")
-	rounds := flags.Int("rounds", 5, "how often each peer is measured in each scenario")
+	rounds := flags.Int("rounds", 5, "how often each peer is measured in each scenario; those of faults, of idle clients and of routing have one round")
 	names := flags.String("scenarios", "all", "comma-separated `names`, or parts of names")
 	duration := flags.Duration("duration", 2*time.Second, "of each measurement of a rate")
 	words := flags.Int("words", 8, "of an unstreamed answer: what a node streams to the gateway as so many records")
-	quick := flags.Bool("quick", false, "about a minute: two rounds of shorter loads")
+	quick := flags.Bool("quick", false, "about a minute: two rounds of shorter loads, and neither faults nor idle clients nor routing unless they are named")
 	out := flags.String("out", "", "a `file` for the report, besides the standard output")
 	profile := flags.String("profile", "", "a `directory` for CPU and heap profiles of rate-64 and records-64")
-	node := flags.Bool("node", false, "be a node (the bench starts itself so)")
+	keep := flags.Bool("keep", false, "keep the directory with logs and Caddyfiles: the last scenario's")
+	played := roleFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *node {
-		return runNode()
+	if err := played.play(); !errors.Is(err, errNoRole) {
+		return err
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("what is %q? The bench takes only flags", flags.Arg(0))
@@ -58,9 +59,12 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if *rounds < 1 || *duration <= 0 || *words < 1 {
 		return errors.New("-rounds, -duration and -words must be positive")
 	}
-	chosen, err := choose(scenarios(settings{lasting: *duration, words: *words, quick: *quick}), *names)
-	if err != nil {
+	what := everything(settings{lasting: *duration, words: *words, quick: *quick})
+	if err := what.choose(*names); err != nil {
 		return err
+	}
+	if *quick && *names == "all" {
+		what.drills, what.crowds, what.routings = nil, nil, nil
 	}
 	if _, err := usageOf([]int{os.Getpid()}); err != nil {
 		return fmt.Errorf("the bench reads /proc, as Linux has it: %w", err)
@@ -73,7 +77,11 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	if *keep {
+		fmt.Fprintln(stderr, "logs and Caddyfiles are in", dir)
+	} else {
+		defer os.RemoveAll(dir)
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -82,13 +90,9 @@ func run(args []string, stdout, stderr io.Writer) error {
 
 	begun := time.Now()
 	b := &bench{binary: *binary, dir: dir, rounds: *rounds, profile: *profile, progress: stderr}
-	var results []result
-	for _, sc := range chosen {
-		r, err := b.run(ctx, sc)
-		if err != nil {
-			return fmt.Errorf("%s: %w", sc.name, err)
-		}
-		results = append(results, r)
+	results, err := b.measure(ctx, what)
+	if err != nil {
+		return err
 	}
 	fmt.Fprintf(stderr, "finished in %v\n", time.Since(begun).Round(time.Second))
 
@@ -105,30 +109,6 @@ func run(args []string, stdout, stderr io.Writer) error {
 		return nil
 	}
 	return os.WriteFile(*out, []byte(report.String()), 0o644)
-}
-
-// choose picks the scenarios whose names hold one of the parts.
-func choose(all []scenario, parts string) ([]scenario, error) {
-	if parts == "all" {
-		return all, nil
-	}
-	var chosen []scenario
-	for _, sc := range all {
-		for part := range strings.SplitSeq(parts, ",") {
-			if strings.Contains(sc.name, part) {
-				chosen = append(chosen, sc)
-				break
-			}
-		}
-	}
-	if len(chosen) > 0 {
-		return chosen, nil
-	}
-	var names []string
-	for _, sc := range all {
-		names = append(names, sc.name)
-	}
-	return nil, fmt.Errorf("no scenario %q; there are %s", parts, strings.Join(names, ", "))
 }
 
 // describe tells what the binary was built from.
@@ -163,6 +143,45 @@ type bench struct {
 	nonce       uint64
 }
 
+// measure measures whatever was chosen.
+func (b *bench) measure(ctx context.Context, what selection) (all results, err error) {
+	for _, sc := range what.scenarios {
+		r, err := b.run(ctx, sc)
+		if err != nil {
+			return all, fmt.Errorf("%s: %w", sc.name, err)
+		}
+		all.scenarios = append(all.scenarios, r)
+	}
+	for _, d := range what.drills {
+		r := drillResult{drill: d, samples: make(map[string]*drillSample)}
+		for _, name := range proxies {
+			if r.samples[name], err = b.drill(ctx, d, name); err != nil {
+				return all, fmt.Errorf("%s, %s: %w", d.name, name, err)
+			}
+		}
+		all.drills = append(all.drills, r)
+	}
+	for _, c := range what.crowds {
+		r := crowdResult{crowd: c, samples: make(map[string]*crowdSample)}
+		for _, name := range proxies {
+			if r.samples[name], err = b.crowd(ctx, c, name); err != nil {
+				return all, fmt.Errorf("%s, %s: %w", c.name, name, err)
+			}
+		}
+		all.crowds = append(all.crowds, r)
+	}
+	for _, one := range what.routings {
+		r := routingResult{routing: one, samples: make(map[string]*routingSample)}
+		for _, name := range proxies {
+			if r.samples[name], err = b.route(ctx, one, name); err != nil {
+				return all, fmt.Errorf("%s, %s: %w", one.name(), name, err)
+			}
+		}
+		all.routings = append(all.routings, r)
+	}
+	return all, nil
+}
+
 // run measures a scenario with processes of its own, so that none carries over what another
 // one has left in its memory.
 func (b *bench) run(ctx context.Context, sc scenario) (r result, err error) {
@@ -173,7 +192,7 @@ func (b *bench) run(ctx context.Context, sc scenario) (r result, err error) {
 			err = cause // says more than the failure it has led to
 		}
 	}()
-	f, err := startFleet(ctx, b.binary, b.dir, cancel)
+	f, err := startFleet(ctx, b.binary, b.dir, plainSetup, cancel)
 	if err != nil {
 		return result{}, err
 	}

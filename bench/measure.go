@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"time"
@@ -124,6 +125,11 @@ func busyTime() (time.Duration, error) {
 		return 0, err
 	}
 	return parseBusy(stat)
+}
+
+// share is what busyTime has grown by, as a part of all cores.
+func share(busy, lasted time.Duration) float64 {
+	return busy.Seconds() / lasted.Seconds() / float64(runtime.NumCPU())
 }
 
 // parseBusy adds up the first line of /proc/stat, without the time that was idle.

@@ -13,21 +13,18 @@ import (
 	"time"
 )
 
-// runNode serves one node in this process until its parent has gone, which its standard
-// input tells. It prints where it listens.
+// runNode serves one node in this process until its parent has gone. It prints where it
+// listens.
 //
 // The node speaks as much of Ollama as who stands before it needs. It is no net/http server,
 // so that it takes little of the cores that it shares with what is measured; its framing is
 // that of one: a chunk and a write for each record, as a real node flushes each token.
-func runNode() error {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+func runNode(listen string) error {
+	ln, err := net.Listen("tcp", listen)
 	if err != nil {
 		return err
 	}
-	go func() { // ends with the process
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		os.Exit(0)
-	}()
+	go endWithInput()
 	fmt.Println(ln.Addr())
 	for {
 		c, err := ln.Accept()
@@ -36,6 +33,12 @@ func runNode() error {
 		}
 		go serveNode(c) // ends with its connection
 	}
+}
+
+// endWithInput ends this process when its standard input does: then its parent has gone.
+func endWithInput() {
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	os.Exit(0)
 }
 
 // maxBody bounds what a node reads; the bench sends a few hundred bytes.
@@ -153,6 +156,9 @@ func (n *nodeConn) stream(p prompt) error {
 	begun := time.Now()
 	n.out = append(n.out[:0], "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"...)
 	for i := range p.words + 1 {
+		if i == 1 {
+			time.Sleep(time.Duration(p.pause) * time.Second)
+		}
 		if p.rate > 0 {
 			time.Sleep(time.Until(begun.Add(time.Duration(i) * time.Second / time.Duration(p.rate))))
 		}

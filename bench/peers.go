@@ -13,7 +13,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"text/template"
 	"time"
@@ -35,10 +37,14 @@ type peer struct {
 	addrs []string // clients are spread over them
 	pids  []int
 	admin string // path of the admin socket, if it is a Caddy
+	cold  bool   // its nodes have no model loaded
 }
 
 // A fleet is the nodes and all peers before them, in processes of their own.
 type fleet struct {
+	setup   setup
+	dir     string
+	lost    func(error)
 	nodes   []int // pids
 	peers   []*peer
 	running []*process
@@ -47,36 +53,47 @@ type fleet struct {
 // nodeCount is what the reference measurements had.
 const nodeCount = 4
 
+// A setup is what a fleet is made of.
+type setup struct {
+	node    []string   // what makes a child of this program a node
+	each    [][]string // the same, of single nodes
+	cold    bool       // the nodes begin without a model loaded
+	proxies []string   // the peers besides direct
+	config  *template.Template
+	slots   int                 // of a node, for the gateway
+	answers func(*client) error // asks a peer something and checks the answer
+}
+
+// plainSetup has nodes that answer at once, and both proxies.
+var plainSetup = setup{
+	node: []string{"-node"}, proxies: []string{caddy, gateway}, config: plainCaddyfile, slots: 512,
+	answers: func(c *client) error { return c.ask(prompt{words: 1}, false, new(observer)) },
+}
+
 // startFleet starts what a scenario needs, with files in dir. When a process ends before
 // Close, lost is called.
-func startFleet(ctx context.Context, binary, dir string, lost func(error)) (_ *fleet, err error) {
-	f := new(fleet)
+func startFleet(ctx context.Context, binary, dir string, with setup, lost func(error)) (_ *fleet, err error) {
+	f := &fleet{setup: with, dir: dir, lost: lost}
 	defer func() {
 		if err != nil {
 			f.Close()
 		}
 	}()
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
 	all := &peer{name: direct}
 	for i := range nodeCount {
-		n, err := startProcess(filepath.Join(dir, fmt.Sprintf("node-%d.log", i+1)), lost, nil, self, "-node")
+		n, addr, err := f.startNode(i, anyPort)
 		if err != nil {
 			return nil, err
 		}
-		f.running = append(f.running, n)
-		addr, err := bufio.NewReader(n.stdout).ReadString('\n')
-		if err != nil {
-			return nil, fmt.Errorf("a node did not tell its address: %w", err)
-		}
 		f.nodes = append(f.nodes, n.cmd.Process.Pid)
-		all.addrs = append(all.addrs, strings.TrimSpace(addr))
+		all.addrs = append(all.addrs, addr)
+		if err := f.warm(ctx, addr); err != nil {
+			return nil, err
+		}
 	}
 	f.peers = []*peer{all}
-	for _, name := range []string{caddy, gateway} {
-		p, proc, err := startCaddy(ctx, name, binary, dir, all.addrs, lost)
+	for _, name := range with.proxies {
+		p, proc, err := f.startCaddy(ctx, name, binary, all.addrs)
 		if proc != nil {
 			f.running = append(f.running, proc)
 		}
@@ -86,6 +103,49 @@ func startFleet(ctx context.Context, binary, dir string, lost func(error)) (_ *f
 		f.peers = append(f.peers, p)
 	}
 	return f, nil
+}
+
+// anyPort is where a node listens that has none yet.
+const anyPort = "127.0.0.1:0"
+
+// startNode starts node i and returns when it listens.
+func (f *fleet) startNode(i int, listen string) (*process, string, error) {
+	args := append(slices.Clone(f.setup.node), "-listen", listen)
+	if i < len(f.setup.each) {
+		args = append(args, f.setup.each[i]...)
+	}
+	n, err := f.startSelf(filepath.Join(f.dir, fmt.Sprintf("node-%d.log", i+1)), args...)
+	if err != nil {
+		return nil, "", err
+	}
+	addr, err := bufio.NewReader(n.stdout).ReadString('\n')
+	if err != nil {
+		return nil, "", fmt.Errorf("a node did not tell its address: %w", err)
+	}
+	return n, strings.TrimSpace(addr), nil
+}
+
+// startSelf starts this program once more, in another role.
+func (f *fleet) startSelf(log string, args ...string) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p, err := startProcess(log, f.lost, nil, self, args...)
+	if err == nil {
+		f.running = append(f.running, p)
+	}
+	return p, err
+}
+
+// warm lets a node load its model.
+func (f *fleet) warm(ctx context.Context, addr string) error {
+	c := &client{ctx: ctx, addr: addr}
+	defer c.close()
+	if err := f.setup.answers(c); err != nil {
+		return fmt.Errorf("a node does not answer: %w", err)
+	}
+	return nil
 }
 
 // Close ends all processes and waits for them.
@@ -101,9 +161,10 @@ func (f *fleet) Close() {
 // A process is a child that ends with this one.
 type process struct {
 	cmd    *exec.Cmd
-	stdin  io.Closer
+	stdin  io.WriteCloser
 	stdout io.Reader
 	cancel context.CancelFunc
+	killed atomic.Bool   // on purpose
 	done   chan struct{} // closed when it has ended
 }
 
@@ -142,7 +203,7 @@ func startProcess(log string, lost func(error), env []string, name string, args 
 		defer close(p.done)
 		err := p.cmd.Wait()
 		out.Close()
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !p.killed.Load() {
 			lost(fmt.Errorf("%s has ended: %w\n%s", filepath.Base(log), orUnasked(err), tail(log)))
 		}
 	}()
@@ -163,47 +224,22 @@ func tail(file string) []byte {
 	return text[max(0, len(text)-2000):]
 }
 
+// kill ends it without a chance to do anything, and waits.
+func (p *process) kill() error {
+	p.killed.Store(true)
+	err := p.cmd.Process.Kill()
+	<-p.done
+	return err
+}
+
 func (p *process) stop() {
 	p.stdin.Close()
 	p.cancel()
 }
 
-// caddyfiles are what the two proxies run: the same server, and in it either handler. The
-// gateway has slots and a queue that nothing of the bench fills.
-var caddyfiles = template.Must(template.New("").Parse(`{
-	admin unix/{{.Admin}}
-	persist_config off
-	auto_https off
-{{- if .Gateway}}
-	ollama {
-{{- range .Nodes}}
-		node {{.}} {
-			slots 512
-		}
-{{- end}}
-		queue {
-			max_length 8192
-		}
-	}
-{{- end}}
-}
-
-http://:{{.Port}} {
-	bind 127.0.0.1
-{{- if .Gateway}}
-	ollama
-{{- else}}
-	reverse_proxy {{range .Nodes}}{{.}} {{end}}{
-		lb_policy least_conn
-		flush_interval -1
-	}
-{{- end}}
-}
-`))
-
 // startCaddy starts the binary as one of the two proxies, and returns when it serves. The
 // process is not nil as soon as there is one.
-func startCaddy(ctx context.Context, name, binary, dir string, nodes []string, lost func(error)) (*peer, *process, error) {
+func (f *fleet) startCaddy(ctx context.Context, name, binary string, nodes []string) (*peer, *process, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, nil, err
@@ -211,30 +247,26 @@ func startCaddy(ctx context.Context, name, binary, dir string, nodes []string, l
 	p := &peer{
 		name:  name,
 		addrs: []string{fmt.Sprintf("127.0.0.1:%d", port)},
-		admin: filepath.Join(dir, name+".sock"),
+		admin: filepath.Join(f.dir, name+".sock"),
+		cold:  f.setup.cold,
 	}
 	var text bytes.Buffer
-	if err := caddyfiles.Execute(&text, struct {
-		Admin   string
-		Port    int
-		Gateway bool
-		Nodes   []string
-	}{p.admin, port, name == gateway, nodes}); err != nil {
+	if err := f.setup.config.Execute(&text, caddyfileFields{p.admin, port, name == gateway, nodes, f.setup.slots}); err != nil {
 		return nil, nil, err
 	}
-	file := filepath.Join(dir, name+".Caddyfile")
+	file := filepath.Join(f.dir, name+".Caddyfile")
 	if err := os.WriteFile(file, text.Bytes(), 0o600); err != nil {
 		return nil, nil, err
 	}
 	_ = os.Remove(p.admin) // of a process that was killed
-	log := filepath.Join(dir, name+".log")
-	env := []string{"HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir}
-	proc, err := startProcess(log, lost, env, binary, "run", "--config", file, "--adapter", "caddyfile")
+	log := filepath.Join(f.dir, name+".log")
+	env := []string{"HOME=" + f.dir, "XDG_DATA_HOME=" + f.dir, "XDG_CONFIG_HOME=" + f.dir}
+	proc, err := startProcess(log, f.lost, env, binary, "run", "--config", file, "--adapter", "caddyfile")
 	if err != nil {
 		return nil, nil, err
 	}
 	p.pids = []int{proc.cmd.Process.Pid}
-	if err := p.ready(ctx, proc, len(nodes)); err != nil {
+	if err := p.ready(ctx, proc, len(nodes), f.setup.answers); err != nil {
 		return nil, proc, fmt.Errorf("%w\n%s", err, tail(log))
 	}
 	return p, proc, nil
@@ -251,7 +283,7 @@ func freePort() (int, error) {
 }
 
 // ready waits until the proxy answers a chat, and the gateway knows all nodes.
-func (p *peer) ready(ctx context.Context, proc *process, nodes int) error {
+func (p *peer) ready(ctx context.Context, proc *process, nodes int, answers func(*client) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, errors.New("not ready in time"))
 	defer cancel()
 	c := &client{ctx: ctx, addr: p.addrs[0]}
@@ -259,7 +291,7 @@ func (p *peer) ready(ctx context.Context, proc *process, nodes int) error {
 	for {
 		err := p.knowsNodes(ctx, nodes)
 		if err == nil {
-			err = c.ask(prompt{words: 1}, false, new(observer))
+			err = answers(c)
 		}
 		if err == nil {
 			return nil
@@ -286,14 +318,14 @@ func (p *peer) knowsNodes(ctx context.Context, nodes int) error {
 	defer resp.Body.Close()
 	var states []struct {
 		State   string
-		Runners []struct{ Model string }
+		Runners []struct{}
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&states); err != nil {
 		return err
 	}
 	up := 0
 	for _, s := range states {
-		if s.State == "up" && len(s.Runners) == 1 && s.Runners[0].Model == model {
+		if s.State == "up" && (p.cold || len(s.Runners) == 1) {
 			up++
 		}
 	}

@@ -17,14 +17,24 @@ type result struct {
 var order = []string{caddy, gateway, direct}
 
 // writeReport writes everything as Markdown.
-func writeReport(w io.Writer, about string, results []result) error {
+func writeReport(w io.Writer, about string, all results) error {
 	out := &printer{w: w}
 	out.print("# Results\n\n%s\n", about)
 	out.print("\nA cell is the median of the rounds (smallest..largest), and in bold the median of the per-round\n" +
-		"ratios to plain Caddy. What the numbers mean is in [README.md](README.md).\n")
-	writeGoals(out, results)
-	for _, r := range results {
+		"ratios to plain Caddy. Faults, idle clients and routing have one round.\n" +
+		"What the numbers mean is in [README.md](README.md).\n")
+	writeGoals(out, all)
+	for _, r := range all.scenarios {
 		writeScenario(out, r)
+	}
+	for _, r := range all.drills {
+		r.write(out)
+	}
+	for _, r := range all.crowds {
+		r.write(out)
+	}
+	for _, r := range all.routings {
+		r.write(out)
 	}
 	return out.err
 }
@@ -42,10 +52,10 @@ func (p *printer) print(format string, args ...any) {
 }
 
 // writeGoals puts the gateway's ratios beside the goals.
-func writeGoals(out *printer, results []result) {
+func writeGoals(out *printer, all results) {
 	out.print("\n## The gateway against its goals\n\n")
 	out.print("| row | scenario | figure, ratio to | got (rounds) | must | bar | |\n|---|---|---|---|---|---|---|\n")
-	for _, r := range results {
+	for _, r := range all.scenarios {
 		for _, f := range r.scenario.figures {
 			if f.row == 0 {
 				continue
@@ -62,6 +72,15 @@ func writeGoals(out *printer, results []result) {
 			_, cut := r.failures(gateway)
 			out.print("| | %s | cut streams | **%d** | 0 | 0 | %s |\n", r.scenario.name, cut, map[bool]string{true: "bar", false: "MISSED"}[cut == 0])
 		}
+	}
+	for _, r := range all.drills {
+		r.writeGoals(out)
+	}
+	for _, r := range all.crowds {
+		r.writeGoals(out)
+	}
+	for _, r := range all.routings {
+		r.writeGoals(out)
 	}
 }
 

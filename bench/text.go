@@ -15,6 +15,7 @@ const model = "bench:latest"
 type prompt struct {
 	words int    // records with text; the final record has none
 	rate  int    // records a second; 0 is all at once
+	pause int    // seconds between the first record and the second
 	nonce uint64 // never twice in a run
 }
 
@@ -24,13 +25,14 @@ var errPrompt = errors.New("not a prompt of the bench")
 func (p prompt) appendTo(b []byte) []byte {
 	b = strconv.AppendInt(append(b, "Say words: "...), int64(p.words), 10)
 	b = strconv.AppendInt(append(b, " at a rate of "...), int64(p.rate), 10)
+	b = strconv.AppendInt(append(b, " with a pause of "...), int64(p.pause), 10)
 	return strconv.AppendUint(append(b, " and number "...), p.nonce, 10)
 }
 
 // parsePrompt reads what appendTo wrote.
 func parsePrompt(text []byte) (p prompt, err error) {
-	var numbers [3]uint64
-	for i, before := range []string{"Say words: ", " at a rate of ", " and number "} {
+	var numbers [4]uint64
+	for i, before := range []string{"Say words: ", " at a rate of ", " with a pause of ", " and number "} {
 		rest, ok := bytes.CutPrefix(text, []byte(before))
 		n := 0
 		for n < len(rest) && '0' <= rest[n] && rest[n] <= '9' {
@@ -45,7 +47,7 @@ func parsePrompt(text []byte) (p prompt, err error) {
 	if len(text) > 0 {
 		return prompt{}, errPrompt
 	}
-	return prompt{words: int(numbers[0]), rate: int(numbers[1]), nonce: numbers[2]}, nil
+	return prompt{words: int(numbers[0]), rate: int(numbers[1]), pause: int(numbers[2]), nonce: numbers[3]}, nil
 }
 
 // wordLength is that of every word, the space before it included: about a token.

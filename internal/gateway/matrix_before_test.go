@@ -21,6 +21,42 @@ func TestMatrix_ARefusedConnectionCostsNothingButATry(t *testing.T) {
 		after: 2 * time.Second, state: fleet.Down,
 		within: 500 * time.Millisecond, // with the load on the other node
 	}.hold(t)
+	// Where the model is loaded on both, it costs less than 50 ms.
+	for _, f := range forms {
+		t.Run(f.name+"/loaded on both", func(t *testing.T) {
+			onStand(t, standSetup{}, func(s *stand) {
+				s.direct(1, "/api/generate", `{"model":"tiny","keep_alive":-1}`)
+				time.Sleep(5 * time.Second) // it is known
+				began := time.Now()
+				s.direct(1, f.path, f.body)
+				usual := time.Since(began)
+				for asked := 1; ; asked++ {
+					s.fail(0, "refuse")
+					began := time.Now()
+					code, answer, _ := s.rig.ask(f.path, f.body)
+					extra := time.Since(began) - usual
+					if code != 200 || !strings.Contains(answer, f.whole) {
+						s.Fatalf("%d %s", code, answer)
+					}
+					got := s.last(s.T)
+					if len(got.Tries) == 1 && asked < 50 { // the other one was chosen, or n0 is known to be down
+						s.fail(0)
+						time.Sleep(15 * time.Second)
+						continue
+					}
+					if len(got.Tries) != 2 || !got.Tries[0].Failed || got.Tries[1].Failed || extra > 50*time.Millisecond {
+						s.Errorf("after %d calls: %v more than usual, tries %+v; want one more and at most 50ms", asked, extra, got.Tries)
+					}
+					s.mu.Lock()
+					defer s.mu.Unlock()
+					if s.tries != asked+1 {
+						s.Errorf("%d tries of %d calls were told, want one more", s.tries, asked)
+					}
+					return
+				}
+			})
+		})
+	}
 }
 
 // 4

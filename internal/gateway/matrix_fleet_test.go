@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,23 +49,50 @@ func (s *stand) moves(node string) int {
 
 // 19
 func TestMatrix_PassedChecksDoNotEndAnEjection(t *testing.T) {
-	for name, fault := range map[string]string{"500": "status=500", "hangs": "never", "reset": "reset-after=0"} {
+	for name, fault := range map[string]string{
+		"500": "status=500", "hangs": "never", "reset": "reset-after=0", "half": "reset-after=2",
+	} {
 		t.Run(name, func(t *testing.T) {
-			config := Config{Attempts: attempt.Options{FirstByteTimeout: time.Second}, Health: fleet.Options{EjectAfter: 1}}
-			onStand(t, standSetup{config: config}, func(s *stand) {
+			config := Config{Attempts: attempt.Options{FirstByteTimeout: time.Second}}
+			onStand(t, standSetup{nodes: 3, slots: 4, config: config}, func(s *stand) {
 				s.fail(0, fault)
-				if n := s.calls(1, 0); n != 0 || s.state(0) != fleet.Ejected {
-					s.Errorf("%d of 1 calls failed, n0 is %s", n, s.state(0))
+				asked := 0
+				ask := func() (int, string) { // each another thing: an equal one would be taken for what kills
+					asked++
+					code, answer, _ := s.rig.ask("/api/chat", strings.Replace(forms[1].body, canary, fmt.Sprint(canary, " ", asked), 1))
+					time.Sleep(500 * time.Millisecond)
+					return code, answer
 				}
-				before := s.served(0)
-				if n := s.calls(200, 100*time.Millisecond); n != 0 { // 20 seconds of an ejection of 30, with four checks
-					s.Errorf("%d of 200 calls failed", n)
+				for s.state(0) == fleet.Up && asked < 200 {
+					ask()
 				}
-				if n := s.served(0) - before; n > 10 {
-					s.Errorf("%d of 200 calls went to an ejected node", n)
+				if s.state(0) == fleet.Up {
+					s.Fatalf("n0 is up after %d calls", asked)
 				}
-				if s.state(0) != fleet.Ejected {
-					s.Errorf("its checks made it %s", s.state(0))
+				before, checks := s.served(0), s.sim[0].Stats().Requests["/api/version"]
+				failed, trusted, ejected := 0, 0, false
+				const calls = 300 // two and a half minutes: an ejection is over again and again
+				for range calls {
+					if code, answer := ask(); code != 200 || !strings.Contains(answer, `"done":true`) {
+						failed++
+					}
+					state := s.state(0)
+					ejected = ejected || state == fleet.Ejected
+					if ejected && state == fleet.Up {
+						trusted++
+					}
+				}
+				if failed != 0 {
+					s.Errorf("%d of %d calls failed beside two good nodes", failed, calls)
+				}
+				if n := s.served(0) - before; n == 0 || n*20 >= calls {
+					s.Errorf("%d of %d calls went to a node that only lies, want few and some", n, calls)
+				}
+				if !ejected || trusted > 0 {
+					s.Errorf("ejected: %t; its checks had it trusted at %d of %d calls", ejected, trusted, calls)
+				}
+				if n := s.sim[0].Stats().Requests["/api/version"] - checks; n < 15 {
+					s.Errorf("it was checked only %d times", n)
 				}
 			})
 		})

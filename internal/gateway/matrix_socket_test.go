@@ -26,7 +26,7 @@ type street struct {
 	nodes  []*simnode.Node
 }
 
-func newStreet(t *testing.T, nodes int, dial time.Duration) *street {
+func newStreet(t *testing.T, nodes, slots int, dial time.Duration) *street {
 	t.Helper()
 	certificates, err := simnode.NewCertificates()
 	if err != nil {
@@ -40,7 +40,7 @@ func newStreet(t *testing.T, nodes int, dial time.Duration) *street {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := simnode.New(simnode.Options{Models: simnode.GoldenModels(), Scale: 0.01})
+		n := simnode.New(simnode.Options{Models: simnode.GoldenModels(), Scale: 0.01, Slots: slots})
 		if i == 0 { // so that it is the first choice
 			load := httptest.NewRequest(http.MethodPost, "/api/generate", strings.NewReader(`{"model":"tiny","keep_alive":-1}`))
 			n.ServeHTTP(httptest.NewRecorder(), load)
@@ -57,7 +57,7 @@ func newStreet(t *testing.T, nodes int, dial time.Duration) *street {
 		}
 		t.Cleanup(func() { server.Close(); n.Close(); transport.CloseIdleConnections() })
 		s.nodes = append(s.nodes, n)
-		config.Nodes = append(config.Nodes, fleet.NodeConfig{Name: fmt.Sprintf("n%d", i), URL: u, Transport: transport, Key: fmt.Sprint(i)})
+		config.Nodes = append(config.Nodes, fleet.NodeConfig{Name: fmt.Sprintf("n%d", i), URL: u, Slots: slots, Transport: transport, Key: fmt.Sprint(i)})
 	}
 	site, err := NewSite(SiteConfig{})
 	if err != nil {
@@ -127,7 +127,7 @@ func TestMatrix_ANodeThatCannotBeTrustedGetsNoRequest(t *testing.T) {
 	for _, fault := range []string{"expired", "wrong-name", "untrusted", "plain"} {
 		t.Run(fault, func(t *testing.T) {
 			for nodes, want := range map[int]int{1: 502, 2: 200} {
-				s := newStreet(t, nodes, time.Second)
+				s := newStreet(t, nodes, 1, time.Second)
 				s.fail(t, "tls="+fault)
 				before := s.nodes[0].Stats().Requests["/api/chat"]
 				code, answer := s.ask(t, forms[1])
@@ -152,7 +152,7 @@ func TestMatrix_ANodeThatCannotBeTrustedGetsNoRequest(t *testing.T) {
 
 // 2
 func TestMatrix_ANodeThatDoesNotAcceptCostsTheDialTimeout(t *testing.T) {
-	s := newStreet(t, 2, 300*time.Millisecond)
+	s := newStreet(t, 2, 1, 300*time.Millisecond)
 	s.fail(t, "hang-accept")
 	for range 4 {
 		began := time.Now()

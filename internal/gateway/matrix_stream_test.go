@@ -56,21 +56,39 @@ func TestMatrix_AnEndBeforeTheEndIsTruncated(t *testing.T) {
 	brokenStream(t, "clean-after=2", "truncated")
 }
 
+// vectorsToo makes n0 the first choice for embeddings, too.
+func vectorsToo(s *stand) {
+	s.direct(0, "/api/embed", `{"model":"tinyembed","input":"x","keep_alive":-1}`)
+	time.Sleep(5 * time.Second) // it is known
+}
+
 // 14
 func TestMatrix_AnObjectCutShortIsNotPassedOn(t *testing.T) {
-	vectors := []form{
+	const single, lost = `"stream":false,"model":"tiny"`, "the connection to the Ollama node was lost"
+	said := `"messages":[{"role":"user","content":"` + canary + `"}]`
+	objects := []form{
 		{"embed", "/api/embed", `{"model":"tinyembed","input":"` + canary + `"}`, `"embeddings":[[`, `{"error":"`, ""},
+		{"embeddings", "/api/embeddings", `{"model":"tinyembed","prompt":"` + canary + `"}`, `"embedding":[`, `{"error":"`, ""},
 		{"v1 embeddings", "/v1/embeddings", `{"model":"tinyembed","input":"` + canary + `"}`, `"embedding":[`, `{"error":{"message":"`, ""},
+		{"a load", "/api/generate", `{"model":"tiny"}`, `"done_reason":"load"`, `{"error":"`, ""},
+		// Of these the node streams the answer, and the gateway makes the object.
+		{"chat", "/api/chat", `{` + single + `,` + said + `}`, `"done":true`, `{"error":"`, ""},
+		{"generate", "/api/generate", `{` + single + `,"prompt":"` + canary + `"}`, `"done":true`, `{"error":"`, ""},
+		{"v1 chat", "/v1/chat/completions", `{` + single + `,` + said + `}`, `"finish_reason":"`, `{"error":{"message":"`, ""},
+		{"v1 completions", "/v1/completions", `{` + single + `,"prompt":"` + canary + `"}`, `"finish_reason":"`, `{"error":{"message":"`, ""},
+		{"v1 responses", "/v1/responses", `{` + single + `,"input":"` + canary + `"}`, `"status":"completed"`, `{"error":{"message":"`, ""},
+		{"messages", "/v1/messages", `{` + single + `,"max_tokens":50,` + said + `}`, `"stop_reason":"`, `{"type":"error","error":{"type":"`, ""},
 	}
 	for name, fault := range map[string]string{"within": "half-after=40B", "promised": "too-long=100"} {
+		forms := objects
+		if name != "within" {
+			forms = objects[:4] // a stream is complete with its last record, or has its own rows
+		}
 		t.Run(name+"/another answers", func(t *testing.T) {
-			row{fault: fault, other: "first-byte=1ms", setup: standSetup{}, forms: vectors, code: 200, outcome: OK, tries: "reset ok|ok", state: fleet.Up}.hold(t)
+			row{before: vectorsToo, fault: fault, forms: forms, code: 200, outcome: OK, tries: "reset ok", state: fleet.Up}.hold(t)
 		})
 		t.Run(name+"/none answers", func(t *testing.T) {
-			row{
-				setup: one, fault: fault, forms: vectors, code: 502, outcome: UpstreamError, tries: "reset",
-				says: "the connection to the Ollama node was lost", state: fleet.Up,
-			}.hold(t)
+			row{setup: one, fault: fault, forms: forms, code: 502, outcome: UpstreamError, tries: "reset", says: lost, state: fleet.Up}.hold(t)
 		})
 	}
 }

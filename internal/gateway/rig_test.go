@@ -34,7 +34,8 @@ type rigOptions struct {
 	config Config // without nodes
 	site   SiteConfig
 	slots  int
-	host   bool // the Host rule
+	each   []int // slots of the nodes, where they differ
+	host   bool  // the Host rule
 
 	observer Observer
 }
@@ -51,9 +52,13 @@ func newRig(t *testing.T, opts rigOptions, nodes ...http.Handler) *rig {
 		pipe := simnode.NewPipe(n)
 		t.Cleanup(pipe.Close)
 		r.nodes = append(r.nodes, pipe)
+		slots := opts.slots
+		if i < len(opts.each) {
+			slots = opts.each[i]
+		}
 		config.Nodes = append(config.Nodes, fleet.NodeConfig{
 			Name: fmt.Sprintf("n%d", i), URL: &url.URL{Scheme: "http", Host: "localhost:11434"},
-			Slots: opts.slots, Transport: pipe, Key: fmt.Sprint(i),
+			Slots: slots, Transport: pipe, Key: fmt.Sprint(i),
 		})
 	}
 	site, err := NewSite(opts.site)

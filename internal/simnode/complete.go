@@ -73,7 +73,8 @@ func (n *Node) complete(ctx context.Context, r *runner, a ask, say func(utteranc
 	}
 	out = outcome{promptTokens: len(tokens)}
 	began := time.Now()
-	fresh := max(1, len(tokens)-commonPrefix(known, tokens))
+	fresh := max(1, len(tokens)-commonPrefix(known, tokens)) // the last token is read in any case
+	n.read(len(tokens), fresh)
 	if err := pass(ctx, n.scaled(ctx, r.model.FirstToken+perToken(r.model.PromptRate, fresh, r.slowdown()))); err != nil {
 		n.cancelled(r, err)
 		return out, err
@@ -98,6 +99,14 @@ func (n *Node) complete(ctx context.Context, r *runner, a ask, say func(utteranc
 	}
 	n.cancelled(r, err)
 	return out, err
+}
+
+// read counts a prompt of so many tokens, of which so many were not in the cache.
+func (n *Node) read(tokens, fresh int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stats.PromptTokens += tokens
+	n.stats.PrefixTokens += tokens - fresh
 }
 
 // cancelled counts an answer that was cut because its client went away.

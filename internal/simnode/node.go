@@ -26,6 +26,10 @@ type Options struct {
 	// further ones are answered 503. Requests for loaded models never count. Default: 512.
 	MaxQueue int
 
+	// PromptCache is how many tokens of prompts a runner remembers besides those in its slots, as the newest nodes do in
+	// the host's memory. Default: none.
+	PromptCache int
+
 	// VRAM is the memory for runners in bytes; idle runners are evicted to stay within it, and a model that does not
 	// fit even so is loaded in part. 0: no bound but MaxLoaded, and runners count as running on the CPU.
 	VRAM int64

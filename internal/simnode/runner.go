@@ -31,6 +31,7 @@ type runner struct {
 	evict     bool        // somebody needs its place
 	counts    *ModelStats // nil until it is asked something
 	free      []*slot
+	forgotten promptCache  // by the slots
 	waiting   []chan *slot // in order; buffered, so that a slot can be handed over under the mutex
 }
 
@@ -65,6 +66,7 @@ func newRunner(n *Node, m *installed, opts api.Runner) *runner {
 		}
 		r.vram = max(0, min(r.memory, room))
 	}
+	r.forgotten.most = n.opts.PromptCache
 	for range n.slotsOf(m) {
 		r.free = append(r.free, new(slot))
 	}
@@ -197,6 +199,7 @@ func (r *runner) takeLocked(stats *ModelStats, s *slot, tokens []int) (cached in
 	stats.Answers++
 	stats.Running++
 	stats.Peak = max(stats.Peak, stats.Running)
+	r.forgotten.exchange(s, tokens)
 	if cached = commonPrefix(s.cache, tokens); cached*2 >= len(tokens) {
 		r.node.stats.PrefixHits++
 	}

@@ -17,6 +17,9 @@ type Stats struct {
 	Queue       int `json:"queue"`        // requests waiting for a load now, the one being served included
 	PeakQueue   int `json:"peak_queue"`   // the most there ever were
 
+	PromptTokens int `json:"prompt_tokens"` // tokens of the prompts that answers began from, embedded inputs left out
+	PrefixTokens int `json:"prefix_tokens"` // of these, tokens that the slot had in its cache and did not read again
+
 	Running int `json:"running"` // requests that are being answered now
 	Peak    int `json:"peak"`    // the most at once
 

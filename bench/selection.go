@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A selection is what shall be measured.
+type selection struct {
+	scenarios []scenario
+	drills    []drill
+	crowds    []crowd
+	routings  []routing
+}
+
+func everything(s settings) selection {
+	return selection{scenarios(s), drills(), crowds(s.quick), routings()}
+}
+
+func (s *selection) names() (names []string) {
+	for _, sc := range s.scenarios {
+		names = append(names, sc.name)
+	}
+	for _, d := range s.drills {
+		names = append(names, d.name)
+	}
+	for _, c := range s.crowds {
+		names = append(names, c.name)
+	}
+	for _, r := range s.routings {
+		names = append(names, r.name())
+	}
+	return names
+}
+
+// choose keeps what has one of the comma-separated parts in its name.
+func (s *selection) choose(parts string) error {
+	if parts == "all" {
+		return nil
+	}
+	other := func(name string) bool {
+		return !slices.ContainsFunc(strings.Split(parts, ","), func(part string) bool { return strings.Contains(name, part) })
+	}
+	all := s.names()
+	s.scenarios = slices.DeleteFunc(s.scenarios, func(sc scenario) bool { return other(sc.name) })
+	s.drills = slices.DeleteFunc(s.drills, func(d drill) bool { return other(d.name) })
+	s.crowds = slices.DeleteFunc(s.crowds, func(c crowd) bool { return other(c.name) })
+	s.routings = slices.DeleteFunc(s.routings, func(r routing) bool { return other(r.name()) })
+	if len(s.names()) == 0 {
+		return fmt.Errorf("no scenario %q; there are %s", parts, strings.Join(all, ", "))
+	}
+	return nil
+}
+
+// results are what a selection has shown.
+type results struct {
+	scenarios []result
+	drills    []drillResult
+	crowds    []crowdResult
+	routings  []routingResult
+}

@@ -1,0 +1,142 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
+)
+
+// blocks gives the ollama blocks of the goldens: what follows each word at the beginning of a
+// line that opens one.
+func blocks(f *testing.F) (found []string) {
+	f.Helper()
+	files, err := filepath.Glob(filepath.Join("testdata", "*", "*.caddyfiletest"))
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no goldens: %v", err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		text, _, _ := strings.Cut(string(content), parting)
+		for rest := text; ; {
+			i := strings.Index(rest, "ollama {")
+			if i < 0 {
+				break
+			}
+			rest = rest[i:]
+			found = append(found, untilClosed(rest))
+			rest = rest[1:]
+		}
+	}
+	return found
+}
+
+// untilClosed cuts behind the brace that closes the first one.
+func untilClosed(text string) string {
+	depth := 0
+	for i, r := range text {
+		switch r {
+		case '{':
+			depth++
+		case '}':
+			if depth--; depth == 0 {
+				return text[:i+1]
+			}
+		}
+	}
+	return text
+}
+
+// FuzzGlobalBlock reads the global option. What it accepts says the same as JSON, and is possible
+// in the end.
+func FuzzGlobalBlock(f *testing.F) {
+	for _, text := range blocks(f) {
+		f.Add(text)
+	}
+	f.Add("ollama {\nnode [::1]\nnode \"\u2028\"\nheader\n}")
+	f.Add("ollama {\ndiscover a x {\nslots 99999999999999999999\n}\nlimits {\nbody 9e99GiB\n}\n}")
+	f.Fuzz(func(t *testing.T, text string) {
+		var app App
+		if app.UnmarshalCaddyfile(caddyfile.NewTestDispenser(text)) != nil {
+			return
+		}
+		var again App
+		sayTheSame(t, text, &app, &again)
+		if _, err := again.config(); err != nil {
+			t.Errorf("%q is taken by the Caddyfile and not by JSON: %v", text, err)
+		}
+		if strings.Contains(text, "{") && strings.Contains(text, "}") && len(again.Nodes) > 0 && !placeholders(again.Nodes) {
+			if _, err := resolveNodes(again.Nodes); err != nil {
+				t.Errorf("%q is taken by the Caddyfile and not by JSON: %v", text, err)
+			}
+		}
+		// A further block adds nodes to it, or is refused.
+		if app.UnmarshalCaddyfile(caddyfile.NewTestDispenser("ollama {\nnode further.example\n}")) == nil && len(app.Nodes) != len(again.Nodes)+1 {
+			t.Errorf("%q: %d nodes and one more are %d", text, len(again.Nodes), len(app.Nodes))
+		}
+	})
+}
+
+// placeholders tells whether what the nodes say depends on the environment.
+func placeholders(nodes []*Node) bool {
+	for _, n := range nodes {
+		text, err := json.Marshal(n)
+		if err != nil || bytes.Count(text, []byte("{")) > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// FuzzSiteBlock reads the directive of a site.
+func FuzzSiteBlock(f *testing.F) {
+	for _, text := range blocks(f) {
+		f.Add(text)
+	}
+	f.Add("ollama {\nmodels [ \\\npass /\n}")
+	f.Fuzz(func(t *testing.T, text string) {
+		var h Handler
+		if h.UnmarshalCaddyfile(caddyfile.NewTestDispenser(text)) != nil {
+			return
+		}
+		var again Handler
+		sayTheSame(t, text, &h, &again)
+		manage, err := parseManage(again.Manage)
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+		if _, err := parseGuard(again.Guard); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+		if _, err := gateway.NewSite(gateway.SiteConfig{Class: again.Class, Models: again.Models, Manage: manage, Pass: again.Pass}); err != nil {
+			t.Errorf("%q is taken by the Caddyfile and not by JSON: %v", text, err)
+		}
+	})
+}
+
+// sayTheSame writes one as JSON, reads the other from it and wants the same JSON again.
+func sayTheSame(t *testing.T, text string, one, other any) {
+	t.Helper()
+	said, err := json.Marshal(one)
+	if err != nil {
+		t.Fatalf("%q: %v", text, err)
+	}
+	d := json.NewDecoder(bytes.NewReader(said))
+	d.DisallowUnknownFields()
+	if err := d.Decode(other); err != nil {
+		t.Fatalf("%q: made %s: %v", text, said, err)
+	}
+	repeated, err := json.Marshal(other)
+	if err != nil || !bytes.Equal(said, repeated) {
+		t.Errorf("%q\nmade %s\nread %s %v", text, said, repeated, err)
+	}
+}
