@@ -111,7 +111,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			{name: "limits", read: once(a.readLimits)},
 			{name: "attempts", read: once(a.readAttempts)},
 		},
-		elsewhere: wordsAt("the ollama directive of a site", "class", "models", "manage", "pass", "keys", "guard"),
+		elsewhere: wordsAt("the ollama directive of a site", "class", "models", "manage", "pass", "keys", "guard", "num_ctx", "keep_alive"),
 	}
 	if _, err := g.block(d); err != nil {
 		return err

@@ -25,12 +25,14 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
 //
 //	ollama [<matcher>] {
-//		class  interactive|background|batch
-//		models <globs...>
-//		manage deny|allow
-//		pass   <paths...>
-//		keys   <placeholder>
-//		guard  on|off
+//		class      interactive|background|batch
+//		models     <globs...>
+//		manage     deny|allow
+//		pass       <paths...>
+//		keys       <placeholder>
+//		guard      on|off
+//		num_ctx    pass|keep|max <tokens>
+//		keep_alive pass|ignore|max <duration>
 //	}
 //
 // The block may be left out. models and pass may stand several times and add up.
@@ -48,6 +50,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			{name: "pass", read: h.readPass, often: true},
 			{name: "keys", read: h.readKeys},
 			{name: "guard", read: choice(&h.Guard, "on", "off")},
+			{name: "num_ctx", read: choiceOrMax(&h.NumCtx, count(&h.MaxNumCtx, 1, maxCount, "8192"), "pass", "keep")},
+			{name: "keep_alive", read: choiceOrMax(&h.KeepAlive, duration(&h.MaxKeepAlive, "1h"), "pass", "ignore")},
 		},
 		elsewhere: wordsAt("the global option ollama", "node", "health", "queue", "limits", "attempts"),
 	}

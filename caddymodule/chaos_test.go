@@ -36,7 +36,7 @@ const (
 	chaosClients = 200
 	chaosRetries = 2
 	chaosSlots   = 8
-	chaosHang    = time.Minute     // three tries of 2s + 1.5s, each after the queue, where it takes 15s while few nodes are trusted; and twice that
+	chaosHang    = time.Minute // three tries of 2s + 1.5s, each after the queue, where it takes 15s while few nodes are trusted; and twice that
 
 	// The share of requests that may be refused: they met as many faulty nodes as they have tries, or no further node
 	// was up. Runs have 0 to 1 %.

@@ -56,6 +56,24 @@ type Handler struct {
 	// `off`. Default: `on`.
 	Guard string `json:"guard,omitempty"`
 
+	// What becomes of the option `num_ctx` of requests: `pass` sends it on, `keep` takes it out,
+	// so that the model's own applies. A request with another `num_ctx` than the one before makes
+	// a node load the model anew. Default: `pass`.
+	NumCtx string `json:"num_ctx,omitempty"`
+
+	// The greatest `num_ctx` of a request, in tokens; a greater one is lowered to it. Not together
+	// with `num_ctx`. 0: no limit. Default: 0.
+	MaxNumCtx int `json:"max_num_ctx,omitempty"`
+
+	// What becomes of `keep_alive` of requests: `pass` sends it on, `ignore` takes it out, so that
+	// the node's own applies. A request that unloads the model by it is answered and not done,
+	// except where `manage` is `allow`. Default: `pass`.
+	KeepAlive string `json:"keep_alive,omitempty"`
+
+	// The longest `keep_alive` of a request; a longer one, or one that is for ever, is lowered to
+	// it. Not together with `keep_alive`. 0: no limit. Default: 0.
+	MaxKeepAlive caddy.Duration `json:"max_keep_alive,omitempty"`
+
 	settings *gateway.Settings
 	site     *gateway.Site
 	listens  atomic.Pointer[listening]
@@ -85,12 +103,17 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	adjust, err := h.adjust()
+	if err != nil {
+		return err
+	}
 	known, err := readKeys(h.Keys)
 	if err != nil {
 		return fmt.Errorf("keys: %w", err)
 	}
 	h.site, err = gateway.NewSite(gateway.SiteConfig{
 		Class: h.Class, Models: h.Models, Manage: manage, Pass: h.Pass, Keys: known, Unguarded: !guard,
+		Adjust: adjust,
 	})
 	if err != nil {
 		return err

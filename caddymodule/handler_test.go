@@ -64,6 +64,12 @@ func TestHandler_RefusesImpossibleJSON(t *testing.T) {
 		{`{"handler":"ollama","manage":"on"}`, "use allow or deny"},
 		{`{"handler":"ollama","models":["[a-"]}`, "not a glob"},
 		{`{"handler":"ollama","guard":"maybe"}`, "use on or off"},
+		{`{"handler":"ollama","num_ctx":"max"}`, "use pass or keep, or set max_num_ctx"},
+		{`{"handler":"ollama","num_ctx":"pass","max_num_ctx":8192}`, "num_ctx is pass and max_num_ctx is set"},
+		{`{"handler":"ollama","max_num_ctx":-1}`, "max_num_ctx must not be negative"},
+		{`{"handler":"ollama","keep_alive":"0"}`, "use pass or ignore, or set max_keep_alive"},
+		{`{"handler":"ollama","keep_alive":"ignore","max_keep_alive":"1h"}`, "keep_alive is ignore and max_keep_alive is set"},
+		{`{"handler":"ollama","max_keep_alive":"-1h"}`, "max_keep_alive must not be negative"},
 		{`{"handler":"ollama","keys":"alice 0123"}`, "write a placeholder"},
 		{`{"handler":"ollama","keys":"{file./nowhere/keys}"}`, "{file./nowhere/keys}"},
 		{`{"handler":"ollama","node":"x"}`, `unknown field "node"`},
@@ -75,6 +81,25 @@ func TestHandler_RefusesImpossibleJSON(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", test.handler, err, test.want)
 		}
 		wantReferences(t, 0)
+	}
+}
+
+func TestHandler_ChangesWhatItsSiteDoesNotLetThrough(t *testing.T) {
+	node := startNode(t, fast("m"))
+	strict, open := socket(t), socket(t)
+	load(t, configOf(t, "ollama {\nnode "+node+"\n}",
+		"http://strict {\nbind unix/"+strict+"\nollama {\nnum_ctx max 2048\nkeep_alive ignore\n}\n}\nhttp://open {\nbind unix/"+open+"\nollama\n}\n"))
+	eventually(t, "the inventory is there", func() bool { e, _ := currentEngine(); return e.Fleet().Snapshot().Ready })
+	for _, test := range []struct{ name, socket, want string }{{"strict", strict, "num_ctx=2048, keep_alive"}, {"open", open, ""}} {
+		resp, err := client(t, test.socket, nil).Post("http://"+test.name+"/api/generate", "", strings.NewReader(
+			`{"model":"m","prompt":"hi","stream":false,"options":{"num_ctx":4096,"num_predict":1},"keep_alive":"2h"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := resp.Header.Get("X-Ollama-Changed"); resp.StatusCode != http.StatusOK || got != test.want {
+			t.Errorf("%s: %d, changed %q, want %q", test.name, resp.StatusCode, got, test.want)
+		}
 	}
 }
 

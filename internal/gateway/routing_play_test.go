@@ -76,9 +76,7 @@ type tally struct {
 // play has all conversations and counts what the nodes did meanwhile.
 func play(ctx context.Context, nodes []*simnode.Node, way http.RoundTripper, trace []workload.Conversation) *tally {
 	t := new(tally)
-	for _, n := range nodes {
-		t.count(n.Stats(), -1)
-	}
+	t.count(nodes, -1)
 	var done sync.WaitGroup
 	for _, c := range trace {
 		done.Go(func() { // ends with its last answer
@@ -90,19 +88,22 @@ func play(ctx context.Context, nodes []*simnode.Node, way http.RoundTripper, tra
 		})
 	}
 	done.Wait()
-	for _, n := range nodes {
-		t.count(n.Stats(), 1)
-		t.requests = append(t.requests, n.Stats().Requests["/api/chat"])
-	}
+	t.count(nodes, 1)
 	slices.Sort(t.firsts)
 	slices.Sort(t.tooks)
 	return t
 }
 
-func (t *tally) count(s simnode.Stats, sign int) {
-	t.loads += sign * s.Loads
-	t.prompt += sign * s.PromptTokens
-	t.prefix += sign * s.PrefixTokens
+// count adds what the nodes have done, or takes it off.
+func (t *tally) count(nodes []*simnode.Node, sign int) {
+	t.requests = slices.Grow(t.requests, len(nodes))[:len(nodes)]
+	for i, n := range nodes {
+		s := n.Stats()
+		t.loads += sign * s.Loads
+		t.prompt += sign * s.PromptTokens
+		t.prefix += sign * s.PrefixTokens
+		t.requests[i] += sign * s.Requests["/api/chat"]
+	}
 }
 
 func (t *tally) add(r reply, err error) {

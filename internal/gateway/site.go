@@ -21,6 +21,7 @@ type Site struct {
 
 	keys      *keys.Keys // nil: anybody may ask
 	unguarded bool
+	adjust    wire.Adjust
 }
 
 // SiteConfig is what an operator wishes of a site. The zero value works.
@@ -34,6 +35,8 @@ type SiteConfig struct {
 	Keys *keys.Keys
 	// Unguarded lets requests through that are known to kill a node. Default: they get 400.
 	Unguarded bool
+	// Adjust is what of a request's options is not for its client to say. Default: nothing.
+	Adjust wire.Adjust
 }
 
 // NewSite checks the wishes.
@@ -42,7 +45,10 @@ func NewSite(c SiteConfig) (*Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Site{class: class, manage: c.Manage, keys: c.Keys, unguarded: c.Unguarded}
+	if err := checkAdjust(c.Adjust); err != nil {
+		return nil, err
+	}
+	s := &Site{class: class, manage: c.Manage, keys: c.Keys, unguarded: c.Unguarded, adjust: c.Adjust}
 	for _, glob := range c.Models {
 		if _, err := path.Match(glob, ""); err != nil {
 			return nil, fmt.Errorf("models: %q is not a glob; use *, ? and [...] as in llama3*", glob)

@@ -115,6 +115,9 @@ func (q *request) infer() error {
 	}
 	q.call = c
 	switch {
+	case c.Request.Task == wire.Unload && q.site.ignoresUnload():
+		q.ignoreUnload(c)
+		return nil
 	case c.Request.Task == wire.Unload:
 		return q.unload(c)
 	case c.Request.Stream:
@@ -129,7 +132,7 @@ func (q *request) admit() (*call.Call, *body, error) {
 	if err != nil {
 		return nil, body, err
 	}
-	parsed, err := wire.Parse(q.route, body.bytes)
+	parsed, err := q.parse(body.bytes)
 	if err != nil {
 		return nil, body, err
 	}

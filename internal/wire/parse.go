@@ -20,6 +20,12 @@ import (
 // work is linear in the body, sorting the keys of an object apart. Memory is a small multiple
 // of it in the worst case and does not grow with it in the usual one.
 func Parse(route Route, body []byte) (*Request, error) {
+	return ParseAdjusted(route, body, Adjust{})
+}
+
+// ParseAdjusted is Parse of the request as a changes it; body stays as it is. The Request says
+// in Changed what was changed, and in all else only what is left.
+func ParseAdjusted(route Route, body []byte, a Adjust) (*Request, error) {
 	f, ok := forms[route.Path]
 	if !ok {
 		return nil, fmt.Errorf("wire: no body to parse on %s", route.Path)
@@ -35,7 +41,11 @@ func Parse(route Route, body []byte) (*Request, error) {
 		}
 		return nil, err
 	}
+	r.adjust(request, a)
 	request.Body = f.upstream(r, request.Task)
+	if f.turns != nil {
+		request.source = r.rest()
+	}
 	return request, nil
 }
 
@@ -57,6 +67,13 @@ func (f *form) read(d Dialect, body []byte) (*reading, error) {
 		return nil, trailingData()
 	}
 	return r, nil
+}
+
+// rest is what stays of a reading that is done: where the fields are. What a client can make
+// grow beyond its body is let go.
+func (r *reading) rest() *reading {
+	r.patches, r.marks, r.text, r.fold = nil, nil, nil, nil
+	return r
 }
 
 // trimSpace takes JSON's white space off the front.

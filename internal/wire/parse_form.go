@@ -27,6 +27,11 @@ type form struct {
 	// unloads the model. nil: it never does.
 	commands func(*reading) bool
 
+	// head are the fields that stand before the messages of a prompt, or change what does; turns
+	// tells the rest of a conversation. nil: no text is evaluated.
+	head  []string
+	turns func(*teller)
+
 	// What a node answers where no model is named. %s is the name, which may be white space.
 	noModel       string
 	noModelStatus int
@@ -45,10 +50,12 @@ const (
 var forms = map[string]*form{
 	"/api/generate": {
 		schema: schemaOf[api.GenerateRequest](), streams: true, commands: hasNoPrompt,
+		head: []string{"system", "template", "raw", "images", "think"}, turns: promptTurns,
 		noModel: modelNotFound, noModelStatus: http.StatusNotFound, cloud: cloudInference,
 	},
 	"/api/chat": {
 		schema: schemaOf[api.ChatRequest](), streams: true, commands: hasNoMessages,
+		head: []string{"tools", "think"}, turns: messageTurns("messages"),
 		noModel: modelRequired, noModelStatus: http.StatusBadRequest, cloud: cloudInference,
 	},
 	"/api/embed": {
@@ -66,11 +73,13 @@ var forms = map[string]*form{
 	"/v1/chat/completions": {
 		schema: schemaOf[openai.ChatCompletionRequest](), streams: true, usage: true,
 		translate: translateChat, commands: hasNoParts,
+		head: []string{"tools", "reasoning", "reasoning_effort"}, turns: messageTurns("messages"),
 		noModel: modelRequired, noModelStatus: http.StatusBadRequest, cloud: cloudInference,
 	},
 	"/v1/completions": {
 		schema: schemaOf[openai.CompletionRequest](), streams: true, usage: true,
 		translate: translateCompletion, commands: hasNoPrompt,
+		turns:   promptTurns,
 		noModel: modelNotFound, noModelStatus: http.StatusNotFound, cloud: cloudInference,
 	},
 	"/v1/embeddings": {
@@ -79,11 +88,13 @@ var forms = map[string]*form{
 	},
 	"/v1/responses": {
 		schema: schemaOf[openai.ResponsesRequest](), streams: true, commands: hasNoInput,
+		head: []string{"instructions", "tools", "reasoning"}, turns: messageTurns("input"),
 		noModel: modelRequired, noModelStatus: http.StatusBadRequest, cloud: cloudInference,
 	},
 	"/v1/messages": {
 		schema: schemaOf[anthropic.MessagesRequest](), streams: true,
 		translate: translateMessages, commands: hasNoContent,
+		head: []string{"system", "tools", "thinking", "output_config"}, turns: messageTurns("messages"),
 		noModel: modelRequired, noModelStatus: http.StatusBadRequest, cloud: cloudInference,
 	},
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -190,7 +191,11 @@ func checkUpstream(t tester, route Route, body []byte, request *Request) {
 		again.Verbose != request.Verbose || again.System != request.System {
 		t.Errorf("%q: read as %+v, what is sent on as %+v", body, request, again)
 	}
+	if told, toldAgain := request.Conversation(), again.Conversation(); !slices.Equal(told, toldAgain) {
+		t.Errorf("%q: told as %v, what is sent on as %v", body, told, toldAgain)
+	}
 	checkRequest(t, body, came, request)
+	checkAdjusted(t, route, body)
 }
 
 // checkRequest holds the fields of a Request to what the decoder made of the body.

@@ -229,8 +229,8 @@ func TestParse_ReadsWhatTheGatewayDecidesBy(t *testing.T) {
 			if got.Model.Spelling != "a" || got.Route.Path != test.path {
 				t.Errorf("%s: model %q on %s, want a", test.body, got.Model, got.Route.Path)
 			}
-			got.Route, got.Model, got.Body, got.Options = Route{}, ModelName{}, nil, nil
-			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(ModelName{})); diff != "" {
+			got.Route, got.Model, got.Body, got.Options, got.source = Route{}, ModelName{}, nil, nil, nil
+			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(ModelName{}, Request{})); diff != "" {
 				t.Errorf("%s (-want +got)\n%s", test.body, diff)
 			}
 		})

@@ -32,9 +32,15 @@ type Request struct {
 	// Context is the range of a native "context", which must be within the model's vocabulary.
 	Context TokenRange
 
+	// Changed is what ParseAdjusted has changed, for the client: "num_ctx" if it was taken out,
+	// "num_ctx=8192" if it was lowered, and the same of keep_alive, in seconds. In this order.
+	Changed []string
+
 	// Body is what is sent to a node: the judged body, streamed where the operation has a
 	// stream, with usage where the dialect hides it.
 	Body Body
+
+	source *reading // where the fields are in the body that came, nil where Conversation is
 }
 
 // A Task is what a text or embedding request makes a node do.
