@@ -55,7 +55,7 @@ chaos: need-go ## random faults under 200 clients for TIME (20s)
 	$(GO) test -run TestChaos -v -timeout 30m ./caddymodule -chaos.time $(or $(TIME),20s)
 
 fuzz: need-go ## each fuzzer for FUZZ (30s)
-	@$(GO) list $(ENGINE) | while read -r pkg; do \
+	@$(GO) list $(ENGINE) ./caddymodule | while read -r pkg; do \
 		$(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' | while read -r name; do \
 			echo "$$pkg $$name"; $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) $$pkg || exit 1; \
 		done || exit 1; \

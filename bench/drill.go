@@ -49,13 +49,13 @@ func drills() []drill {
 			name: "fault-hang", about: "One of four nodes accepts and never answers, neither checks nor calls",
 			faults: []string{"never,path=*", "deaf"},
 			lead:   3 * second, lasts: 6 * second, after: 3 * second,
-			goals: []drillGoal{noneFails(15, "failed"), firstWithin(1500)},
+			goals: []drillGoal{noneFails(15, "failed"), firstWithin(1500), backSoon()},
 		},
 		{
 			name: "fault-error-500", about: "One of four nodes answers its calls with 500 at once, and its checks in order",
 			faults: []string{"status=500"},
 			lead:   3 * second, lasts: 6 * second, after: 3 * second,
-			goals: []drillGoal{noneFails(14, "failed")},
+			goals: []drillGoal{noneFails(14, "failed"), backSoon()},
 		},
 		{
 			name: "fault-error-503", about: "One of four nodes answers its calls with 503 at once, and its checks in order",

@@ -74,6 +74,7 @@ type Log interface {
 type Fleet interface {
 	Answered(*fleet.Node)
 	Loaded(n *fleet.Node, model string, effective wire.RunnerOptions)
+	Begun(*fleet.Node, fleet.Outcome)
 	Report(*fleet.Node, fleet.Outcome)
 	FirstByte(n *fleet.Node, model string, resident bool) (expected time.Duration, ok bool)
 }

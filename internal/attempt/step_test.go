@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -46,8 +48,18 @@ func (r *reports) say(what string, n *fleet.Node) {
 
 func (r *reports) Answered(n *fleet.Node)                               { r.say("answered", n) }
 func (r *reports) Loaded(n *fleet.Node, _ string, _ wire.RunnerOptions) { r.say("loaded", n) }
+func (r *reports) Begun(n *fleet.Node, o fleet.Outcome) {
+	if o.FirstFrame > 0 {
+		r.say("begun", n)
+	}
+}
+
 func (r *reports) Report(n *fleet.Node, o fleet.Outcome) {
 	switch o.Kind {
+	case fleet.OK:
+		if o.Told {
+			r.say("ended, told", n)
+		}
 	case fleet.Missing:
 		r.say("missing", n)
 	case fleet.Connect, fleet.TLS:
@@ -293,6 +305,53 @@ func TestAnswer_EnginesEndEndsTheStream(t *testing.T) {
 		synctest.Wait()
 		b.idle(t)
 	})
+}
+
+func TestAnswer_TheFleetHearsOfTheFirstFrameBeforeTheEnd(t *testing.T) {
+	const frame = `{"model":"m","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":"x"},"done":false}` + "\n"
+	for _, c := range []struct {
+		name        string
+		pause       time.Duration // behind the first frame
+		early, late []string
+	}{
+		{"a long answer", time.Minute, []string{"answered n0", "loaded n0", "begun n0"}, []string{"ended, told n0"}},
+		{"one that comes at once", 0, []string{"answered n0", "loaded n0"}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, Options{StallTimeout: time.Hour}, []string{"http://n0"}, roundTrip(func(r *http.Request) (*http.Response, error) {
+					time.Sleep(time.Second)
+					body := io.NopCloser(strings.NewReader(frame + done))
+					if c.pause > 0 {
+						pr, pw := io.Pipe()
+						body = pr
+						go func() { // ends with what it writes
+							io.WriteString(pw, frame)
+							time.Sleep(c.pause)
+							io.WriteString(pw, done)
+							pw.Close()
+						}()
+					}
+					return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/x-ndjson"}}, Body: body}, nil
+				}))
+				r, _, err := b.ask(t, t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.Close()
+				synctest.Wait()
+				b.reports.mu.Lock()
+				early := slices.Clone(b.said)
+				b.reports.mu.Unlock()
+				time.Sleep(2 * time.Minute)
+				b.reports.mu.Lock()
+				defer b.reports.mu.Unlock()
+				if late := b.said[len(early):]; !slices.Equal(early, c.early) || !slices.Equal(late, c.late) {
+					t.Errorf("told %q, then %q", early, late)
+				}
+			})
+		})
+	}
 }
 
 func TestDirect_SaysWhatTheNodeSaid(t *testing.T) {

@@ -35,6 +35,7 @@ type try struct {
 	began     time.Time
 	run       *suspect.Run
 	first     time.Duration // until the first frame, or the object
+	told      bool          // the fleet knows first
 	count     int           // frames so far
 
 	connected atomic.Bool // a connection was had: the node may have worked
@@ -172,6 +173,10 @@ func (t *try) beginFrames() error {
 	t.answered()
 	// What has come with the first frame needs no goroutine: often that is all but the end.
 	err := t.readyFrames()
+	if err == nil && !t.judge.Complete() { // else the end tells it as well
+		t.told = true
+		t.Fleet.Begun(t.grant.Node, t.outcome())
+	}
 	t.Pumps.Go(func() { t.pump(err) }) // ends with the answer, its last reader, or the engine
 	return nil
 }
@@ -283,10 +288,16 @@ func (t *try) ended(o Outcome, err error) {
 		Node: node.Name(), Outcome: string(o), Failed: !blameless(o), Took: took, Beside: t.Queue.InFlight(node),
 	})
 	t.Log.Tried(node.Name(), string(o), took)
-	t.Fleet.Report(node, fleet.Outcome{
-		Kind: kinds[o], Model: t.call.Request.Model.Key(), Resident: t.grant.Residency == schedule.Resident,
-		FirstFrame: t.first, Took: took, Frames: t.count, Err: err,
-	})
+	r := t.outcome()
+	r.Kind, r.Took, r.Frames, r.Err = kinds[o], took, t.count, err
+	t.Fleet.Report(node, r)
+}
+
+// outcome is what is known of it once the first frame has come.
+func (t *try) outcome() fleet.Outcome {
+	return fleet.Outcome{
+		Model: t.call.Request.Model.Key(), Resident: t.grant.Residency == schedule.Resident, FirstFrame: t.first, Told: t.told,
+	}
 }
 
 func (t *try) close() {

@@ -19,7 +19,8 @@ func (h *health) hold(o *Options) time.Duration {
 
 // passed counts a version check that was passed. It tells whether the node is down and has
 // now passed often enough: it then comes up with its inventory, through rise. An ejection
-// for dials that failed ends here; any other does not: who answers checks may fail calls.
+// for dials that failed ends here; any other does not: who answers checks may fail calls. See
+// exercise.
 func (n *Node) passed(o *Options) (rising bool, c change) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -32,6 +32,7 @@ type fake struct {
 	shows   map[string]string // by the model asked for; else 404
 	asked   map[string]int    // requests by path
 	shown   []string          // models asked for
+	used    []string          // path and body of what exercises asked
 	mode    func(r *http.Request) (*http.Response, error)
 }
 
@@ -53,9 +54,10 @@ func (n *fake) count(path string) int {
 
 func (n *fake) RoundTrip(r *http.Request) (*http.Response, error) {
 	var model string
+	var b []byte
 	if r.Body != nil {
 		var v struct{ Model string }
-		b, _ := io.ReadAll(r.Body)
+		b, _ = io.ReadAll(r.Body)
 		_ = json.Unmarshal(b, &v)
 		model = v.Model
 	}
@@ -70,6 +72,12 @@ func (n *fake) RoundTrip(r *http.Request) (*http.Response, error) {
 		body = n.tags
 	case "/api/ps":
 		body = n.ps
+	case "/api/generate":
+		n.used = append(n.used, r.URL.Path+" "+string(b))
+		body = `{"model":"a","response":"","done":true,"done_reason":"load"}`
+	case "/api/embed":
+		n.used = append(n.used, r.URL.Path+" "+string(b))
+		body = `{"model":"a","embeddings":[]}`
 	case "/api/show":
 		n.shown = append(n.shown, model)
 		if body = n.shows[model]; body == "" {

@@ -7,9 +7,9 @@
 //
 // Two kinds of evidence make a node's State. Checks tell whether it is there: they take it
 // Down and, all alone, bring it back. Calls tell whether it works: too many faults in a row
-// eject it, and no passed check ends that, only time and then one call that it answers. So a
-// node that died is back as soon as it answers, and one that only pretends to be well stays
-// out.
+// eject it, and no passed check ends that, but one call that it answers: after the time that an
+// ejection lasts, or sooner if meanwhile it answers for a model that it has loaded. So a node
+// that died or hung is back soon, and one that only pretends to be well stays out.
 package fleet
 
 import (
@@ -167,7 +167,7 @@ func (f *Fleet) arrangeLocked() {
 			n.settleLocked(f.opts.Load()) // nobody else knows it yet
 		}
 		ctx, cancel := context.WithCancel(f.ctx)
-		n.end = cancel
+		n.life, n.end = ctx, cancel
 		p := &poller{fleet: f, node: n}
 		f.wg.Go(func() { p.run(ctx) }) // ends when the node is removed, or with Close
 		next = append(next, n)

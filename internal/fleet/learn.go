@@ -42,7 +42,7 @@ func (f *Fleet) Unloaded(n *Node, key string) {
 
 // Answered tells that a call got its first byte. It is a passed check, and failures of polls
 // that ran meanwhile do not count. A node that is down still shows its inventory before it is
-// up; and no passed check ends an ejection. It takes no lock while the node is well.
+// up; and it ends no ejection. It takes no lock while the node is well.
 func (f *Fleet) Answered(n *Node) {
 	n.alive.Store(int64(f.since()))
 	if n.healthy.Load() {

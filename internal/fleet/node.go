@@ -20,10 +20,11 @@ type Node struct {
 	slots     atomic.Int32
 	transport atomic.Pointer[http.RoundTripper]
 
-	end     context.CancelFunc // ends its polls
+	life    context.Context    // of its goroutines; nil: it has none
+	end     context.CancelFunc // ends life
 	wake    chan struct{}      // holds one: something was wanted
 	facts   atomic.Pointer[facts]
-	alive   atomic.Int64  // when a call was answered last, as Fleet.since
+	alive   atomic.Int64  // when a call or an exercise was answered last, as Fleet.since
 	healthy atomic.Bool   // up, and nothing has failed of late
 	failing atomic.Uint64 // the bits of health.failing
 

@@ -36,7 +36,7 @@ func (f *Fleet) fault(n *Node, r Outcome) {
 	f.ejecting.Lock()
 	rest := f.othersOf(n)
 	n.mu.Lock()
-	n.faultLocked(r, o, rest)
+	n.faultLocked(r, f.worth(n, r, o), o, rest)
 	c := n.settleLocked(o)
 	n.mu.Unlock()
 	f.ejecting.Unlock()
@@ -71,7 +71,19 @@ func (f *Fleet) othersOf(n *Node) (rest others) {
 	return rest
 }
 
-func (n *Node) faultLocked(r Outcome, o *Options, rest others) {
+// worth is what a fault counts towards an ejection. A node where the model is loaded and that
+// has answered nobody while a call waited in vain has hung: two such calls in a row are enough, or
+// one behind any other fault, or each slot that one leaves would take one more. A single one may
+// just have had a long prompt.
+func (f *Fleet) worth(n *Node, r Outcome, o *Options) int {
+	silent := r.Kind == Timeout && r.Resident && r.FirstFrame == 0 && n.alive.Load() < int64(f.since()-r.Took)
+	if silent {
+		return max(1, o.EjectAfter-1)
+	}
+	return 1
+}
+
+func (n *Node) faultLocked(r Outcome, worth int, o *Options, rest others) {
 	h := &n.health
 	now := time.Now()
 	began := now.Add(-r.Took)
@@ -81,7 +93,7 @@ func (n *Node) faultLocked(r Outcome, o *Options, rest others) {
 	case !h.ejection.at.IsZero():
 		// Only the call that was let through to try it says something new.
 		if !h.ejection.open.IsZero() && !began.Before(h.ejection.open) {
-			n.ejectLocked(reasons[r.Kind], r.Kind == Connect || r.Kind == TLS, o, rest)
+			n.ejectLocked(r, r.Kind == Connect || r.Kind == TLS, o, rest)
 		}
 		return
 	case began.Before(h.recovery.from):
@@ -104,18 +116,19 @@ func (n *Node) faultLocked(r Outcome, o *Options, rest others) {
 	}
 	dial := r.Kind == Connect || r.Kind == TLS
 	h.dials = dial && (h.dials || h.faults == 0)
-	h.faults++
+	h.faults += worth
 	h.failing += (1 - h.failing) * failingStep
 	if o.EjectAfter <= 0 || h.draining {
 		return
 	}
 	if h.faults >= o.EjectAfter || rest.usable && h.failing > max(failingMost, failingFactor*rest.failing) {
-		n.ejectLocked(reasons[r.Kind], h.dials, o, rest)
+		n.ejectLocked(r, h.dials, o, rest)
 	}
 }
 
-// ejectLocked ejects a node, or does so again, if that leaves another one to take its calls.
-func (n *Node) ejectLocked(reason string, dials bool, o *Options, rest others) {
+// ejectLocked ejects a node for the last of its faults, or does so again, if that leaves another
+// one to take its calls.
+func (n *Node) ejectLocked(last Outcome, dials bool, o *Options, rest others) {
 	if !rest.room && !rest.usable {
 		return
 	}
@@ -129,7 +142,10 @@ func (n *Node) ejectLocked(reason string, dials bool, o *Options, rest others) {
 		d = min(o.EjectCap, time.Duration(h.ejections)*o.EjectBase)
 	}
 	d -= time.Duration(rand.Int64N(int64(d/10) + 1)) // so that nodes ejected together do not return together
-	h.ejection = ejection{at: now, until: now.Add(d), reason: reason, dials: dials, brief: !rest.room}
+	h.ejection = ejection{
+		at: now, until: now.Add(d), soonest: now.Add(soonest(max(1, h.ejections), d)),
+		reason: reasons[last.Kind], model: last.Model, dials: dials, brief: !rest.room,
+	}
 	if dials {
 		h.drops = min(h.drops+1, mostDrops) // for hold: passed checks end it
 	}

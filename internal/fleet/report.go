@@ -39,6 +39,7 @@ type Outcome struct {
 	// FirstFrame is the time from sending to the first frame or the whole object, Took that to
 	// the end of the call; a failed call has a Took as well. Zero: not measured.
 	FirstFrame, Took time.Duration
+	Told             bool  // FirstFrame was told by Begun
 	Frames           int   // of the answer; 1 for an object
 	Err              error // of Connect and TLS: tells a refused connection from others
 }
@@ -47,8 +48,9 @@ type Outcome struct {
 // for a half-open node gets its next call by the release. It is cheap while the node is well.
 //
 // Connect, TLS, Reset, Status5xx, Timeout, Protocol and Truncated are faults: five in a row
-// (Options.EjectAfter) eject the node, or many more among its calls than the other nodes have;
-// the last few count as load for a while. A refused connection takes it down at once.
+// (Options.EjectAfter) eject the node, or two of which one is the wait for a loaded model while
+// the node answered nobody, or many more among its calls than the other nodes have; the last few
+// count as load for a while. A refused connection takes it down at once.
 // Connections lost together are one fault, but put the node on probation: its process may have
 // died. OK ends a row of faults, decides for a half-open node, and teaches the node's speed.
 // Busy counts as load only, and the node is full for a second.

@@ -35,7 +35,7 @@ type NodeView struct {
 
 	Draining  bool      // by the operator, also while it is down
 	Ejections int       // that are not forgotten
-	Until     time.Time // when it may be tried again, if Ejected
+	Until     time.Time // when it is tried again, if Ejected; it may be sooner
 	Share     float64   // of its slots that it may be given at once, in Probation; see Limit
 	Load      int       // what its last failures count as calls in flight
 	Full      bool      // it has refused a call for want of room a moment ago: it is given none

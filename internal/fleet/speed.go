@@ -97,6 +97,14 @@ func (f *Fleet) FirstByte(n *Node, model string, resident bool) (expected time.D
 	return a.bound(), true
 }
 
+// Begun tells of an answer with Model, Resident and FirstFrame that its first frame has come,
+// so that a node that has become slow is known before its answers have ended. The Report of
+// its end has Told set.
+func (f *Fleet) Begun(n *Node, r Outcome) {
+	r.Told, r.Frames = false, 0
+	f.learn(n, r)
+}
+
 // learn takes over how fast an answer came, and compares the nodes now and then.
 func (f *Fleet) learn(n *Node, r Outcome) {
 	if r.Model == "" || r.FirstFrame <= 0 {
@@ -118,9 +126,11 @@ func (f *Fleet) learn(n *Node, r Outcome) {
 		p = &pace{}
 		m.nodes[n] = p
 	}
-	if r.Resident {
+	switch {
+	case r.Told:
+	case r.Resident:
 		p.first.add(r.FirstFrame)
-	} else {
+	default:
 		p.load.add(r.FirstFrame)
 	}
 	if r.Frames > 1 && r.Took > r.FirstFrame {

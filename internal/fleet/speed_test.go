@@ -110,6 +110,45 @@ func TestWeight_ANodeThatIsFastAgainIsForgivenSoonAndItIsLoggedOnce(t *testing.T
 	})
 }
 
+// An answer that takes minutes shows with its first frame that the node has become slow.
+func TestWeight_FirstFramesTellBeforeTheirAnswersEnd(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, f *Fleet) {
+		nodes := f.Snapshot().Nodes
+		const usual = 200 * time.Millisecond
+		for range 10 {
+			answersOf(f, nodes[0].Node, 1, usual, usual/10)
+			answersOf(f, nodes[1].Node, 1, usual, usual/10)
+		}
+		for range 8 {
+			pass(200 * time.Millisecond)
+			f.Begun(nodes[0].Node, Outcome{Model: key("a"), Resident: true, FirstFrame: 20 * usual})
+		}
+		if w := f.Snapshot().Nodes[0].Weight(key("a")); w > 0.2 {
+			t.Errorf("weight %v after eight slow first frames", w)
+		}
+	}, fakes(2)...)
+}
+
+func TestBegun_IsNotCountedTwice(t *testing.T) {
+	inBubble(t, Options{SlowSamples: 4}, func(t *testing.T, f *Fleet) {
+		n := view(f).Node
+		r := Outcome{Kind: OK, Model: key("a"), Resident: true, FirstFrame: time.Second, Told: true, Frames: 11, Took: 2 * time.Second}
+		for i := range 4 {
+			if _, ok := f.FirstByte(n, key("a"), true); ok {
+				t.Errorf("%d answers were taken for four", i)
+			}
+			f.Begun(n, r)
+			f.Report(n, r)
+		}
+		if d, ok := f.FirstByte(n, key("a"), true); !ok || d < time.Second {
+			t.Errorf("%v %v after four", d, ok)
+		}
+		if m := f.speeds.models[key("a")].nodes[n]; m.frame.n != 4 || m.first.n != 4 {
+			t.Errorf("%d first frames and %d others of four answers", m.first.n, m.frame.n)
+		}
+	}, fakes(1)...)
+}
+
 func TestFirstByte_IsWhatHardlyAnyAnswerExceeds(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, f *Fleet) {
 		n := view(f).Node

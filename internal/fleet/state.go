@@ -82,10 +82,14 @@ type health struct {
 
 type ejection struct {
 	at, until time.Time
+	soonest   time.Time // when passed exercises may end it
 	open      time.Time // since when it is half open; zero: not yet
 	reason    string
-	dials     bool // by dials alone: passed checks end it
-	brief     bool // because too many are ejected already
+	model     string // of the last call, by key
+	dials     bool   // by dials alone: passed checks end it
+	brief     bool   // because too many are ejected already
+	exercised bool   // somebody does
+	passes    int    // exercises in a row
 }
 
 // since is when a call must have begun to say something about the ejection.
@@ -138,8 +142,8 @@ func (h *health) age(now time.Time, o *Options) (next time.Time) {
 		sooner(h.fullUntil)
 	}
 	if e := &h.ejection; !e.at.IsZero() && e.open.IsZero() {
-		if now.Before(e.until) {
-			sooner(e.until)
+		if end := e.end(); now.Before(end) {
+			sooner(end)
 		} else {
 			e.open = now
 		}
@@ -204,7 +208,7 @@ func (n *Node) settleLocked(o *Options) change {
 	x.ejected, x.dials = !h.ejection.at.IsZero() && !h.ejection.brief, h.ejection.dials
 	x.until = time.Time{}
 	if x.state == Ejected {
-		x.until = h.ejection.until
+		x.until = h.ejection.end()
 	}
 	x.ejections, x.load, x.full = h.ejections, h.load, now.Before(h.fullUntil)
 	x.share = 1
@@ -237,6 +241,9 @@ func (f *Fleet) tell(c change) {
 	f.logChange(c)
 	f.stir()
 	f.publish()
+	if c.state == Ejected {
+		f.exercise(c.node)
+	}
 }
 
 func (f *Fleet) logChange(c change) {

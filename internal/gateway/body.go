@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
@@ -21,6 +22,26 @@ type body struct {
 func (b *body) release() {
 	b.budget.give(b.share)
 	b.share = 0
+}
+
+// An awaited body is one that its client sends when it is told to (Expect: 100-continue), which
+// the first read does.
+type awaited struct {
+	io.ReadCloser
+	asked atomic.Bool
+}
+
+func (a *awaited) Read(p []byte) (int, error) {
+	a.asked.Store(true)
+	return a.ReadCloser.Read(p)
+}
+
+// awaits notes that the client waits to be asked for its body.
+func (q *request) awaits() {
+	if q.r.ProtoMajor == 1 && q.r.ContentLength != 0 && q.r.Header.Get("Expect") != "" {
+		q.awaited = &awaited{ReadCloser: q.r.Body}
+		q.r.Body = q.awaited
+	}
 }
 
 // Faults of a client while its body is read.

@@ -23,6 +23,7 @@ func TestFault_ALoadedModelThatHangsIsGivenUpSoon(t *testing.T) {
 		r, bad, good := faultRig(t, Config{}, nil)
 		for range 10 { // what is usual is learned
 			r.ask("/api/chat", chatBody)
+			synctest.Wait() // the slot is free again
 		}
 		if calls, _ := good.count(); calls != 0 {
 			t.Fatalf("%d calls at the node where the model is not loaded", calls)

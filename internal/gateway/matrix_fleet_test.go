@@ -51,6 +51,7 @@ func (s *stand) moves(node string) int {
 func TestMatrix_PassedChecksDoNotEndAnEjection(t *testing.T) {
 	for name, fault := range map[string]string{
 		"500": "status=500", "hangs": "never", "reset": "reset-after=0", "half": "reset-after=2",
+		"500 to calls alone": "status=500,path=/api/chat", "hangs in calls alone": "never,path=/api/chat",
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := Config{Attempts: attempt.Options{FirstByteTimeout: time.Second}}
@@ -69,7 +70,7 @@ func TestMatrix_PassedChecksDoNotEndAnEjection(t *testing.T) {
 				if s.state(0) == fleet.Up {
 					s.Fatalf("n0 is up after %d calls", asked)
 				}
-				before, checks := s.served(0), s.sim[0].Stats().Requests["/api/version"]
+				before := s.sim[0].Stats().Requests
 				failed, trusted, ejected := 0, 0, false
 				const calls = 300 // two and a half minutes: an ejection is over again and again
 				for range calls {
@@ -85,14 +86,60 @@ func TestMatrix_PassedChecksDoNotEndAnEjection(t *testing.T) {
 				if failed != 0 {
 					s.Errorf("%d of %d calls failed beside two good nodes", failed, calls)
 				}
-				if n := s.served(0) - before; n == 0 || n*20 >= calls {
+				after := s.sim[0].Stats().Requests
+				if n := after["/api/chat"] - before["/api/chat"]; n == 0 || n*20 >= calls {
 					s.Errorf("%d of %d calls went to a node that only lies, want few and some", n, calls)
 				}
 				if !ejected || trusted > 0 {
 					s.Errorf("ejected: %t; its checks had it trusted at %d of %d calls", ejected, trusted, calls)
 				}
-				if n := s.sim[0].Stats().Requests["/api/version"] - checks; n < 15 {
+				if n := after["/api/version"] - before["/api/version"]; n < 15 {
 					s.Errorf("it was checked only %d times", n)
+				}
+				if n := after["/api/generate"] - before["/api/generate"]; n < 30 {
+					s.Errorf("it was asked to use its model only %d times", n)
+				}
+			})
+		})
+	}
+}
+
+// 17, 19
+func TestMatrix_ANodeThatWorksAgainIsUsedWithinTwoSeconds(t *testing.T) {
+	for name, faults := range map[string][]string{
+		"500": {"status=500"}, "hangs": {"never"}, "hangs in all": {"never,path=*", "deaf"}, "reset": {"reset-after=0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := Config{Attempts: attempt.Options{FirstByteTimeout: time.Second}}
+			onStand(t, standSetup{nodes: 3, slots: 4, config: config}, func(s *stand) {
+				s.fail(0, faults...)
+				ask := func(n int) { // each another thing, as above
+					body := strings.Replace(forms[1].body, canary, fmt.Sprint(canary, " ", n), 1)
+					if code, answer, _ := s.rig.ask("/api/chat", body); code != 200 {
+						s.Errorf("got %d %.300s", code, answer)
+					}
+				}
+				for n := 0; s.state(0) != fleet.Ejected && n < 200; n++ {
+					ask(n)
+					time.Sleep(200 * time.Millisecond)
+				}
+				if s.state(0) != fleet.Ejected {
+					s.Fatalf("n0 is %s", s.state(0))
+				}
+				time.Sleep(3 * time.Second)
+				s.fail(0)
+				before, well := s.sim[0].Stats().Requests["/api/chat"], time.Now()
+				for n := 1000; s.sim[0].Stats().Requests["/api/chat"] == before && time.Since(well) < time.Minute; n++ {
+					ask(n)
+					time.Sleep(20 * time.Millisecond)
+				}
+				if d := time.Since(well); d >= 2*time.Second {
+					s.Errorf("used %v after it was well", d)
+				}
+				time.Sleep(time.Minute)
+				s.calls(1, 0)
+				if s.state(0) != fleet.Up {
+					s.Errorf("n0 is %s a minute later", s.state(0))
 				}
 			})
 		})

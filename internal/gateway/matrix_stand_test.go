@@ -24,9 +24,7 @@ const canary = "canary-7f31"
 
 // known are the promises that are not kept yet, by test, with the reason. The part of a test
 // that asks for them is left out until they are. Tests of caddymodule read it here, too.
-var known = map[string]string{
-	"TestMatrix_RareHTTPOfAClientIsAnsweredAsByANodeOrRefused": "a request with Expect: 100-continue that is refused unread is told so only when it has sent its body, or after a minute",
-}
+var known = map[string]string{}
 
 // A stand is a rig of simulated nodes whose end is checked for what holds in every row: one
 // outcome a request, nothing on its way, no prompt in a log.

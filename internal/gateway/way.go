@@ -34,6 +34,7 @@ type request struct {
 	tenant   string // whose verified key the request presents, "" on a site without keys
 	record   *Record
 	call     *call.Call // of an inference request, once admitted
+	awaited  *awaited   // nil: the body comes unasked
 	// wantsStream is known once the request is parsed; a node words an error's content type
 	// by it.
 	wantsStream bool
@@ -61,6 +62,7 @@ func (s *Settings) Serve(w http.ResponseWriter, r *http.Request, entry Entry) *R
 			panic(p)
 		}
 	}()
+	q.awaits()
 	goesOn := q.enter() // paths, Host, Origin, methods: as a node does before any handler
 	q.record.Endpoint = endpoint(q.route)
 	if q.passes {
@@ -207,6 +209,11 @@ func (q *request) recovered(p any) any {
 // head writes the status line, and remembers it.
 func (q *request) head(status int) {
 	q.record.Status = status
+	if q.awaited != nil && !q.awaited.asked.Load() {
+		// Else the server first reads the body that nobody has asked for: behind the wrappers of
+		// other handlers it does not know that the client waits.
+		q.w.Header().Set("Connection", "close")
+	}
 	q.w.WriteHeader(status)
 }
 
