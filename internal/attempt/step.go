@@ -65,8 +65,9 @@ type Scheduler interface {
 	InFlight(*fleet.Node) int
 }
 
-// A Log is told of each try that has ended.
+// A Log is told of each node that was chosen and each try that has ended.
 type Log interface {
+	Chosen(reason string)
 	Tried(node, outcome string, took time.Duration)
 }
 
@@ -102,16 +103,17 @@ type Step struct {
 
 // New makes the step.
 func New(base Base, opts Options) *Step {
-	return &Step{
-		Base: base, opts: opts.withDefaults(),
-		model: &http.Request{
-			Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-			Header: http.Header{
-				"Content-Type":    {"application/json"},
-				"Accept-Encoding": {"identity"},
-				"User-Agent":      {"caddy-ollama"},
-				"Via":             {"1.1 " + base.Via},
-			},
+	return &Step{Base: base, opts: opts.withDefaults(), model: modelRequest(base.Via)}
+}
+
+func modelRequest(via string) *http.Request {
+	return &http.Request{
+		Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{
+			"Content-Type":    {"application/json"},
+			"Accept-Encoding": {"identity"},
+			"User-Agent":      {"caddy-ollama"},
+			"Via":             {"1.1 " + via},
 		},
 	}
 }
@@ -148,6 +150,9 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 		Effective: c.Runner,
 		Embedding: c.Embedding,
 		Class:     c.Class,
+		KeepAlive: c.Request.KeepAlive,
+		Turns:     c.Request.Conversation(),
+		Plain:     c.Embedding && c.Request.Route.Operation != wire.Embed,
 	}
 	s.Budget.Earn()
 	fingerprint := s.Suspects.Fingerprint(c.Request.Model.Key(), c.Request.Body)
@@ -166,6 +171,8 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 			}
 			return err
 		}
+		c.Upstream.Granted(g.Node.Name(), g.Reason)
+		s.Log.Chosen(g.Reason)
 		t := &try{Step: s, call: c, grant: g, recording: w, began: time.Now(), run: s.Suspects.Running(g.Node.Name(), fingerprint)}
 		err = t.begin()
 		if err == nil {

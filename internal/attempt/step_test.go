@@ -109,7 +109,7 @@ func newBench(t *testing.T, opts Options, at []string, transports ...http.RoundT
 		snap.Nodes = append(snap.Nodes, fleet.NodeView{Node: n, State: fleet.Up})
 	}
 	snap.Models[key] = &fleet.Model{Key: key, Nodes: b.nodes}
-	b.queue = schedule.NewQueue(still{snap}, first)
+	b.queue = schedule.NewQueue(still{snap}, first, nil)
 	var pumps sync.WaitGroup
 	b.Step = New(Base{Context: ctx, Queue: b.queue, Fleet: b.reports, Budget: new(Budget), Suspects: suspect.New(), Log: nobody{}, Pumps: &pumps, Via: "test"}, opts)
 	t.Cleanup(func() { cancel(); pumps.Wait() })
@@ -448,5 +448,7 @@ func TestAnswer_EventsUnderTheNameOfRecordsAreEvents(t *testing.T) {
 }
 
 type nobody struct{}
+
+func (nobody) Chosen(string) {}
 
 func (nobody) Tried(string, string, time.Duration) {}

@@ -142,6 +142,7 @@ func (t *try) object(resp *http.Response) error {
 	}
 	t.answered()
 	t.ended(OK, nil)
+	t.grant.Served(wire.Totals{}, t.first, t.first)
 	t.close()
 	t.run.Done()
 	t.recording.Object(resp.Header.Get("Content-Type"), body)
@@ -239,6 +240,7 @@ func (t *try) pump(err error) {
 func (t *try) complete() {
 	t.call.Upstream.Told(t.judge.Totals()) // before the end can be read: settle reads it then
 	t.ended(OK, nil)
+	t.grant.Served(t.judge.Totals(), t.first, time.Since(t.began))
 	t.release() // the connection outlives the recording
 	t.recording.Complete()
 	t.grant.Release()

@@ -17,6 +17,8 @@ type Upstream struct {
 	totals      wire.Totals
 	lost        int
 	fullSince   time.Time
+	node        string
+	reason      string
 }
 
 // A Try is one request to one node.
@@ -53,6 +55,20 @@ func (u *Upstream) Full() time.Duration {
 		u.fullSince = time.Now()
 	}
 	return time.Since(u.fullSince)
+}
+
+// Granted notes which node the call goes to now, and why that one: a word of package schedule.
+func (u *Upstream) Granted(node, reason string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.node, u.reason = node, reason
+}
+
+// Route is where the call went last and why; "" before it went anywhere.
+func (u *Upstream) Route() (node, reason string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.node, u.reason
 }
 
 // FailedNodes names the nodes that are not asked again for this call.

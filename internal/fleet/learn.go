@@ -95,7 +95,7 @@ func (f *Fleet) Lookup(ctx context.Context) {
 		for _, n := range f.configuredNodes() {
 			if n.facts.Load().state.Alive() {
 				l.waiting.Add(1)
-				n.lookFor(l)
+				n.lookFor(tags, l.answered)
 			}
 		}
 		l.answered()
@@ -112,10 +112,25 @@ func (f *Fleet) Lookup(ctx context.Context) {
 	}
 }
 
-// lookFor has the next tags of n reported to l.
-func (n *Node) lookFor(l *look) {
+// LookAtRunners asks a node now what it has loaded, and returns when the snapshot shows it,
+// when ctx ends, or after a second.
+func (f *Fleet) LookAtRunners(ctx context.Context, n *Node) {
+	done := make(chan struct{})
+	n.lookFor(ps, func() { close(done) })
+	timer := time.NewTimer(lookWait)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-f.ctx.Done():
+	}
+}
+
+// lookFor has done called after the next poll of a kind.
+func (n *Node) lookFor(k poll, done func()) {
 	n.mu.Lock()
-	n.lookers = append(n.lookers, l.answered)
+	n.lookers[k] = append(n.lookers[k], done)
 	n.mu.Unlock()
 	n.want(nothing)
 }

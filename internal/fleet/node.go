@@ -37,7 +37,7 @@ type Node struct {
 	unloaded map[string]time.Duration // when an unload was answered, by model
 	missing  map[string]missed
 	wanted   [polls]bool
-	lookers  []func() // told after the next tags that begin from now on
+	lookers  [polls][]func() // told after the next poll of a kind that begins from now on
 }
 
 // A nodeKey is what a node keeps its state under.

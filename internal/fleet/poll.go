@@ -81,7 +81,11 @@ func (p *poller) reschedule() {
 
 	n := p.node
 	n.mu.Lock()
-	wanted, looked := n.wanted, len(n.lookers) > 0
+	wanted := n.wanted
+	var looked [polls]bool
+	for k := range n.lookers {
+		looked[k] = len(n.lookers[k]) > 0
+	}
 	n.wanted = [polls]bool{}
 	n.mu.Unlock()
 	for k, w := range wanted {
@@ -89,8 +93,10 @@ func (p *poller) reschedule() {
 			p.sooner(poll(k), p.begun[k].Add(p.soon()))
 		}
 	}
-	if looked {
-		p.sooner(tags, now)
+	for k, l := range looked {
+		if l {
+			p.sooner(poll(k), now)
+		}
 	}
 }
 
@@ -145,7 +151,7 @@ func (p *poller) round(ctx context.Context) {
 	}
 
 	if rising || !time.Now().Before(p.next[tags]) {
-		lookers := n.takeLookers()
+		lookers := n.takeLookers(tags)
 		begun := p.begin(tags)
 		got, err := p.tags(ctx)
 		if err == nil {
@@ -164,16 +170,22 @@ func (p *poller) round(ctx context.Context) {
 		f.identifyFailed()
 	}
 	if rising || !time.Now().Before(p.next[ps]) {
+		lookers := n.takeLookers(ps)
 		begun := p.begin(ps)
 		got, err := p.ps(ctx)
+		if err == nil {
+			if n.running(got, begun) && !rising {
+				f.publish()
+			}
+			p.again(ps)
+		}
+		for _, done := range lookers {
+			done()
+		}
 		if err != nil {
 			p.fail(ctx, ps, err, begun)
 			return
 		}
-		if n.running(got, begun) && !rising {
-			f.publish()
-		}
-		p.again(ps)
 	}
 	if rising {
 		f.rise(n)
@@ -241,16 +253,18 @@ func (p *poller) soon() time.Duration { return min(soon, p.opts.Interval) }
 
 // dismiss lets nobody wait for a node that is gone.
 func (p *poller) dismiss() {
-	for _, done := range p.node.takeLookers() {
-		done()
+	for k := range polls {
+		for _, done := range p.node.takeLookers(k) {
+			done()
+		}
 	}
 }
 
-func (n *Node) takeLookers() []func() {
+func (n *Node) takeLookers(k poll) []func() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	l := n.lookers
-	n.lookers = nil
+	l := n.lookers[k]
+	n.lookers[k] = nil
 	return l
 }
 

@@ -89,17 +89,18 @@ type Model struct {
 
 // Runner finds the runner of a model, by its digests, else by its name.
 func (v *NodeView) Runner(m *Model) (Runner, bool) {
-	for i := range v.Runners {
-		if slices.Contains(m.Digests, v.Runners[i].Digest) {
-			return v.Runners[i], true
-		}
+	i := slices.IndexFunc(v.Runners, func(r Runner) bool { return slices.Contains(m.Digests, r.Digest) })
+	if i < 0 {
+		i = slices.IndexFunc(v.Runners, func(r Runner) bool { return r.Key == m.Key })
 	}
-	for i := range v.Runners {
-		if v.Runners[i].Key == m.Key {
-			return v.Runners[i], true
-		}
+	if i < 0 {
+		return Runner{}, false
 	}
-	return Runner{}, false
+	r := v.Runners[i]
+	// What was sent may be less than what it was loaded with: the model's own options were not
+	// known yet.
+	r.Options = r.Options.Over(m.Parameters)
+	return r, true
 }
 
 // A build makes each snapshot out of the one before: models are merged anew only when what

@@ -37,6 +37,7 @@ func (q *request) stream(c *call.Call) error {
 		return err
 	}
 	defer reader.Close()
+	q.explain(c)
 	if contentType, body, ok := reader.Object(); ok {
 		q.answer(http.StatusOK, contentType, body)
 		return nil
@@ -77,6 +78,13 @@ func (q *request) stream(c *call.Call) error {
 			q.record.Outcome = ClientCanceled
 			return nil
 		}
+	}
+}
+
+// explain tells who asks for it where the answer comes from.
+func (q *request) explain(c *call.Call) {
+	if node, reason := c.Upstream.Route(); q.site.explain && node != "" {
+		q.w.Header().Set("X-Ollama-Route", "node="+node+", reason="+reason)
 	}
 }
 
@@ -127,6 +135,7 @@ func (q *request) single(c *call.Call) error {
 		reader.Close()
 		if err == nil {
 			q.answers()
+			q.explain(c)
 			q.answer(http.StatusOK, contentType, body)
 			return nil
 		}

@@ -137,7 +137,7 @@ func TestStream_EachFrameIsForwardedWhenItArrives(t *testing.T) {
 func TestEngine_SlotsAreNeverExceededAtANode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes := []*simnode.Node{goldenNode(t, 1), goldenNode(t, 1)}
-		r := newRig(t, rigOptions{}, nodes[0], nodes[1])
+		r := newRig(t, rigOptions{warm: true}, nodes[0], nodes[1])
 		var clients sync.WaitGroup
 		for range 20 {
 			clients.Go(func() { // ends with its answer

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
@@ -24,6 +25,7 @@ import (
 type Engine struct {
 	fleet    *fleet.Fleet
 	queue    *schedule.Queue
+	loader   *attempt.Loader
 	log      *slog.Logger
 	observer Observer
 	via      string // names this engine in Via headers
@@ -47,16 +49,33 @@ type Engine struct {
 
 // NewEngine makes an engine that serves nothing until Settings are attached. log outlives
 // all configurations.
-func NewEngine(log *slog.Logger) *Engine {
+func NewEngine(log *slog.Logger) *Engine { return newEngine(log, nil) }
+
+// newEngine makes an engine that chooses among free slots as told; nil: as it should.
+func newEngine(log *slog.Logger, choose schedule.Choice) *Engine {
 	ctx, cancel := context.WithCancel(context.Background())
 	f := fleet.New(log)
 	host, _ := os.Hostname() // without one the Host rule knows one name less
-	return &Engine{
-		fleet: f, queue: schedule.NewQueue(f, nil), log: log, host: host,
+	e := &Engine{
+		fleet: f, log: log, host: host,
 		observer: unobserved{}, suspects: suspect.New(),
 		via: "caddy-ollama-" + rand.Text()[:8],
 		ctx: ctx, cancel: cancel, closed: make(chan struct{}),
 	}
+	e.loader = &attempt.Loader{Base: attempt.Base{Context: ctx, Pumps: &e.pumps, Via: e.via}, Fleet: f, Log: e}
+	e.loader.Configure(attempt.Options{})
+	e.queue = schedule.NewQueue(f, choose, e.loader)
+	return e
+}
+
+// Loaded implements attempt.LoadLog.
+func (e *Engine) Loaded(node, model, reason, result string, took time.Duration) {
+	e.observer.Loaded(node, reason, result, took)
+	level := slog.LevelDebug
+	if result != string(attempt.OK) && result != string(attempt.Canceled) {
+		level = slog.LevelWarn
+	}
+	e.log.Log(e.ctx, level, "a model was loaded", "node", node, "model", model, "reason", reason, "result", result, "took", took)
 }
 
 // Observe has an observer told of each request from now on. It is for the time before the

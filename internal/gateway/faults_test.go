@@ -17,7 +17,7 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode"
 )
 
-// A faulty node answers polls like the node it wraps and inference as told.
+// A faulty node answers polls and loads like the node it wraps and inference as told.
 type faulty struct {
 	http.Handler
 	mu    sync.Mutex
@@ -27,13 +27,14 @@ type faulty struct {
 }
 
 func (f *faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	infers := inference(r)
 	f.mu.Lock()
 	infer := f.infer
-	if inference(r) {
+	if infers {
 		f.calls++
 	}
 	f.mu.Unlock()
-	if !inference(r) || infer == nil {
+	if !infers || infer == nil {
 		f.Handler.ServeHTTP(w, r)
 		return
 	}
@@ -46,8 +47,14 @@ func (f *faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// inference tells whether a request wants an answer: neither a poll nor a load.
 func inference(r *http.Request) bool {
-	return r.Method == http.MethodPost && r.URL.Path != "/api/show"
+	if r.Method != http.MethodPost || r.URL.Path == "/api/show" {
+		return false
+	}
+	body, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return !bytes.Contains(body, []byte(`"stream":false}`)) || bytes.Contains(body, []byte(`"messages"`)) || bytes.Contains(body, []byte(`"prompt"`))
 }
 
 func (f *faulty) count() (calls, gone int) {
@@ -89,17 +96,18 @@ func frames(n int, end func(w http.ResponseWriter)) http.HandlerFunc {
 
 func abort(http.ResponseWriter) { panic(http.ErrAbortHandler) }
 
-// faultRig is a gateway before n0, which fails as told, and n1, which is well. With even
-// chances between idle nodes, n0 is made the only idle one by loading the model there.
+// faultRig is a gateway before n0, which fails as told, and n1, which is well. The first call
+// goes to n0.
 func faultRig(t *testing.T, config Config, infer http.HandlerFunc) (r *rig, bad, good *faulty) {
 	bad = &faulty{Handler: goldenNode(t, 0.01)}
 	good = &faulty{Handler: goldenNode(t, 0.01)}
-	r = newRig(t, rigOptions{config: config}, bad, good)
-	snap := r.engine.fleet.Snapshot()
-	r.engine.fleet.Loaded(snap.Nodes[0].Node, tinyKey, snap.Models[tinyKey].Parameters)
+	r = newRig(t, rigOptions{config: config, warm: true}, bad, good)
 	bad.mu.Lock()
-	bad.infer = infer
+	bad.infer, bad.calls = infer, 0
 	bad.mu.Unlock()
+	good.mu.Lock()
+	good.calls = 0
+	good.mu.Unlock()
 	return r, bad, good
 }
 

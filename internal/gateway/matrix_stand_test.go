@@ -3,7 +3,6 @@ package gateway
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -31,8 +30,9 @@ var known = map[string]string{}
 type stand struct {
 	*rig
 	witness
-	sim []*simnode.Node
-	log *journal
+	sim    []*simnode.Node
+	before []int // requests that made a node ready
+	log    *journal
 }
 
 // A standSetup is what a row wants otherwise than usual.
@@ -43,7 +43,7 @@ type standSetup struct {
 	config   Config
 	site     SiteConfig
 	versions []string
-	cold     bool // else the model is loaded on n0, which makes that the first choice
+	cold     bool // else the model is loaded on all nodes
 }
 
 // onStand runs a row in virtual time.
@@ -57,7 +57,7 @@ func onStand(t *testing.T, setup standSetup, row func(*stand)) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		s := &stand{log: &journal{}}
-		s.rig = &rig{T: t, engine: NewEngine(slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))}
+		s.rig = &rig{T: t, engine: newEngine(slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})), inOrder)}
 		s.engine.Observe(&s.witness)
 		models := slices.DeleteFunc(simnode.GoldenModels(), func(m simnode.Model) bool { return m.Name == "broken" })
 		config := setup.config
@@ -76,8 +76,12 @@ func onStand(t *testing.T, setup standSetup, row func(*stand)) {
 				Slots: setup.slots, Transport: pipe, Key: fmt.Sprint(i),
 			})
 		}
-		if !setup.cold {
-			s.direct(0, "/api/generate", `{"model":"tiny","keep_alive":-1}`)
+		for i := range s.nodes {
+			if !setup.cold {
+				s.direct(i, "/api/generate", loadBody)
+			}
+			s.before = append(s.before, 0)
+			s.before[i] = s.served(i)
 		}
 		site, err := NewSite(setup.site)
 		if err != nil {
@@ -146,33 +150,14 @@ func (s *stand) fail(node int, faults ...string) {
 	synctest.Wait() // the door has moved
 }
 
-// direct asks a node itself.
-func (s *stand) direct(node int, path, body string) (status int, answer string) {
-	s.Helper()
-	q, err := http.NewRequestWithContext(s.Context(), http.MethodPost, "http://localhost"+path, strings.NewReader(body))
-	if err != nil {
-		s.Fatal(err)
-	}
-	resp, err := s.nodes[node].RoundTrip(q)
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer resp.Body.Close()
-	all, err := io.ReadAll(resp.Body)
-	if err != nil {
-		s.Fatal(err)
-	}
-	return resp.StatusCode, string(all)
-}
-
 // state is that of a node.
 func (s *stand) state(node int) fleet.State {
 	return s.engine.fleet.Snapshot().Nodes[node].State
 }
 
-// served is how many inference requests a node has had.
+// served is how many inference requests a node has had since the row began.
 func (s *stand) served(node int) int {
-	n := 0
+	n := -s.before[node]
 	for path, count := range s.sim[node].Stats().Requests {
 		if slices.ContainsFunc(forms, func(f form) bool { return f.path == path }) || strings.Contains(path, "embed") {
 			n += count

@@ -43,6 +43,7 @@ type Record struct {
 	Outcome   Outcome
 	Status    int
 	Tries     []call.Try
+	Route     string        // why the last node was chosen, "" if none was
 	Queue     time.Duration // waiting for slots
 	FirstByte time.Duration // from the request's arrival to the first byte of an answer; 0: none
 	Took      time.Duration
@@ -54,7 +55,9 @@ type Observer interface {
 	Began(endpoint string)
 	Ended(*Record) // once for each Began
 	Panicked()
-	Tried(node, result string, took time.Duration) // a request to a node has ended
+	Chosen(reason string)                                   // a node was chosen for a request
+	Tried(node, result string, took time.Duration)          // a request to a node has ended
+	Loaded(node, reason, result string, took time.Duration) // a load of a model by the engine has ended
 }
 
 // unobserved is nobody.
@@ -64,7 +67,9 @@ func (unobserved) Began(string)  {}
 func (unobserved) Ended(*Record) {}
 func (unobserved) Panicked()     {}
 
-func (unobserved) Tried(string, string, time.Duration) {}
+func (unobserved) Chosen(string)                                {}
+func (unobserved) Tried(string, string, time.Duration)          {}
+func (unobserved) Loaded(string, string, string, time.Duration) {}
 
 // Endpoints are the words for routes in logs and metrics.
 var Endpoints = append([]string{"other", "pass"}, slices.Sorted(maps.Values(endpoints))...)
@@ -114,10 +119,13 @@ func isToken(s string) bool {
 // outcomeOf classifies a refusal.
 func outcomeOf(err error, status int) Outcome {
 	var (
-		fault   *attempt.Fault
-		refused *call.StatusError
+		fault    *attempt.Fault
+		refused  *call.StatusError
+		unloaded *attempt.LoadError
 	)
 	switch {
+	case errors.As(err, &unloaded) && unloaded.Code != http.StatusNotFound && unloaded.Code != http.StatusServiceUnavailable:
+		return UpstreamError
 	case errors.As(err, &fault) && fault.Outcome == attempt.Timeout:
 		return Timeout
 	case errors.As(err, &fault):

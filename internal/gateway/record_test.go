@@ -38,6 +38,10 @@ func (w *witness) Ended(r *Record) {
 }
 func (w *witness) Panicked() { w.mu.Lock(); defer w.mu.Unlock(); w.panics++ }
 
+func (w *witness) Chosen(string) {}
+
+func (w *witness) Loaded(string, string, string, time.Duration) {}
+
 func (w *witness) Tried(string, string, time.Duration) { w.mu.Lock(); defer w.mu.Unlock(); w.tries++ }
 
 // last is the newest record.

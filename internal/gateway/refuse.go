@@ -53,6 +53,10 @@ func (q *request) refuse(err error) {
 		q.head(499)
 		return
 	}
+	var unloaded *attempt.LoadError
+	if errors.As(err, &unloaded) && unloaded.Code == http.StatusNotFound && q.call != nil {
+		err = notFound(q.route, q.call.Request.Model.Spelling)
+	}
 	var refused *call.StatusError
 	if errors.As(err, &refused) {
 		var fault *attempt.Fault
@@ -110,11 +114,12 @@ func (q *request) passOn(e *call.StatusError) bool {
 // meaning is the one table from what went wrong to what the client is told.
 func meaning(err error) refusal {
 	var (
-		bad     *wire.BadRequest
-		unknown *unknownModel
-		denied  *forbidden
-		fault   *attempt.Fault
-		refused *call.StatusError
+		bad      *wire.BadRequest
+		unknown  *unknownModel
+		denied   *forbidden
+		fault    *attempt.Fault
+		refused  *call.StatusError
+		unloaded *attempt.LoadError
 	)
 	if ref, ok := keyRefusal(err); ok {
 		return ref
@@ -155,6 +160,10 @@ func meaning(err error) refusal {
 	case errors.Is(err, errLoop):
 		return refusal{status: http.StatusLoopDetected, message: "this request was sent by this gateway to itself: one of its nodes is its own address"}
 
+	case errors.As(err, &unloaded) && unloaded.Message != "":
+		return refusal{status: unloaded.Code, message: unloaded.Message, retry: loadRetry(unloaded)}
+	case errors.As(err, &unloaded):
+		return refusal{status: http.StatusBadGateway, message: "the Ollama node answered with status " + strconv.Itoa(unloaded.Code)}
 	case errors.As(err, &fault):
 		return refusal{status: faultStatus(fault), message: faultMessage(fault), retry: faultRetry(fault)}
 	case errors.As(err, &refused):
@@ -177,6 +186,13 @@ func faultStatus(f *attempt.Fault) int {
 
 func faultRetry(f *attempt.Fault) int {
 	if f.Outcome == attempt.ConnectError {
+		return retrySoon
+	}
+	return 0
+}
+
+func loadRetry(e *attempt.LoadError) int {
+	if e.Code == http.StatusServiceUnavailable {
 		return retrySoon
 	}
 	return 0

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
+	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode"
 )
 
@@ -36,14 +37,20 @@ type rigOptions struct {
 	slots  int
 	each   []int // slots of the nodes, where they differ
 	host   bool  // the Host rule
+	warm   bool  // the model tiny is loaded on all nodes
 
 	observer Observer
 }
 
+// inOrder chooses as usual, of equals the first.
+var inOrder = schedule.LeastLoaded(func(int) int { return 1 })
+
+const loadBody = `{"model":"tiny","keep_alive":-1}`
+
 // newRig puts a gateway before nodes, which are called n0, n1, ...
 func newRig(t *testing.T, opts rigOptions, nodes ...http.Handler) *rig {
 	t.Helper()
-	r := &rig{T: t, engine: NewEngine(slog.New(slog.DiscardHandler))}
+	r := &rig{T: t, engine: newEngine(slog.New(slog.DiscardHandler), inOrder)}
 	if opts.observer != nil {
 		r.engine.Observe(opts.observer)
 	}
@@ -60,6 +67,9 @@ func newRig(t *testing.T, opts rigOptions, nodes ...http.Handler) *rig {
 			Name: fmt.Sprintf("n%d", i), URL: &url.URL{Scheme: "http", Host: "localhost:11434"},
 			Slots: slots, Transport: pipe, Key: fmt.Sprint(i),
 		})
+		if opts.warm {
+			r.direct(i, "/api/generate", loadBody)
+		}
 	}
 	site, err := NewSite(opts.site)
 	if err != nil {
@@ -79,6 +89,25 @@ func newRig(t *testing.T, opts rigOptions, nodes ...http.Handler) *rig {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// direct asks a node itself.
+func (r *rig) direct(node int, path, body string) (status int, answer string) {
+	r.Helper()
+	q, err := http.NewRequestWithContext(r.Context(), http.MethodPost, "http://localhost"+path, strings.NewReader(body))
+	if err != nil {
+		r.Fatal(err)
+	}
+	resp, err := r.nodes[node].RoundTrip(q)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer resp.Body.Close()
+	all, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return resp.StatusCode, string(all)
 }
 
 // post sends a request and gives the answer, whose body the caller closes.

@@ -107,6 +107,7 @@ func (a *Attachment) Detach() {
 // obeyLocked configures what the engine owns. Under the lock, so that two configurations
 // cannot interleave; neither call does I/O.
 func (e *Engine) obeyLocked(s *Settings) {
+	e.loader.Configure(s.config.Attempts)
 	e.queue.Configure(s.config.Queue)
 	e.fleet.Configure(s.config.Nodes, s.config.Health)
 }

@@ -22,6 +22,7 @@ type Site struct {
 	keys      *keys.Keys // nil: anybody may ask
 	unguarded bool
 	adjust    wire.Adjust
+	explain   bool
 }
 
 // SiteConfig is what an operator wishes of a site. The zero value works.
@@ -37,6 +38,9 @@ type SiteConfig struct {
 	Unguarded bool
 	// Adjust is what of a request's options is not for its client to say. Default: nothing.
 	Adjust wire.Adjust
+	// Explain tells in a header of each answer which node it came from and why. Default: clients
+	// learn nothing of nodes.
+	Explain bool
 }
 
 // NewSite checks the wishes.
@@ -48,7 +52,7 @@ func NewSite(c SiteConfig) (*Site, error) {
 	if err := checkAdjust(c.Adjust); err != nil {
 		return nil, err
 	}
-	s := &Site{class: class, manage: c.Manage, keys: c.Keys, unguarded: c.Unguarded, adjust: c.Adjust}
+	s := &Site{class: class, manage: c.Manage, keys: c.Keys, unguarded: c.Unguarded, adjust: c.Adjust, explain: c.Explain}
 	for _, glob := range c.Models {
 		if _, err := path.Match(glob, ""); err != nil {
 			return nil, fmt.Errorf("models: %q is not a glob; use *, ? and [...] as in llama3*", glob)

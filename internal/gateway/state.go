@@ -18,6 +18,7 @@ type NodeState struct {
 	Name, State, Version string
 	Usable               bool // it gets calls
 	InFlight, Slots      int
+	ReloadsSoon          int // models loaded again that had been in use there a moment before
 }
 
 // State tells what is so now.
@@ -32,6 +33,7 @@ func (e *Engine) State() State {
 		s.Nodes = append(s.Nodes, NodeState{
 			Name: v.Node.Name(), State: v.State.String(), Version: v.Version, Usable: v.Usable(),
 			InFlight: e.queue.InFlight(v.Node), Slots: v.Node.Slots(),
+			ReloadsSoon: e.queue.Again(v.Node),
 		})
 	}
 	for _, c := range call.Classes {

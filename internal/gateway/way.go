@@ -173,6 +173,7 @@ func (q *request) settle() {
 		return
 	}
 	rec.Model, rec.Stream = q.call.Request.Model.Short(), q.call.Request.Stream
+	_, rec.Route = q.call.Upstream.Route()
 	rec.Tries, rec.Queue, rec.Totals = q.call.Upstream.Tries(), q.call.Upstream.QueueTime(), q.call.Upstream.Totals()
 	if !slices.ContainsFunc(rec.Tries, func(t call.Try) bool { return t.Failed }) {
 		return

@@ -13,12 +13,62 @@ import (
 type book struct {
 	inFlight int                // grants not yet released
 	runners  map[runnerKey]*use // those with grants
-	loading  *use               // the runner that a grant is loading now
-	trial    *Grant             // the one call that tries a node which is half open
+	order    *Order             // the load under way
+	loading  *use               // the runner that a grant is loading now, being sent as it is
+	trial    *Grant             // the one call that tries a node which is half open or ejected
+	failed   map[runnerKey]failure
+	used     map[string]time.Time // when a model was granted last, by key
+	speeds   map[string]Speed     // by key of the model
+	known    map[runnerKey]*known
+	room     room
+
+	loads []LoadRecord // the last few
+	again int          // loads of what had been in use a moment before
+
+	laterSince time.Time // since when it has no room for loads; zero: it has
 }
 
-// A runnerKey tells runners of one node apart, as the node does: by model and runner
-// options.
+func (q *Queue) bookLocked(n *fleet.Node) *book {
+	b := q.books[n]
+	if b == nil {
+		b = &book{
+			runners: make(map[runnerKey]*use), used: make(map[string]time.Time),
+			speeds: make(map[string]Speed), known: make(map[runnerKey]*known),
+		}
+		q.books[n] = b
+	}
+	return b
+}
+
+// busy tells whether answers of a model run.
+func (b *book) busy(model string) bool {
+	if b == nil {
+		return false
+	}
+	for k := range b.runners {
+		if k.model == model {
+			return true
+		}
+	}
+	return false
+}
+
+// failedLocked is the error with which a load failed for which a call has waited; nil if none
+// did. Who comes later has it tried again.
+func (b *book) failedLocked(key runnerKey, w *waiter) error {
+	if b == nil {
+		return nil
+	}
+	f, ok := b.failed[key]
+	if !ok || !isPlain(f.err) && (w == nil || w.sequence > f.sequence) || time.Now().After(f.until) {
+		return nil
+	}
+	return f.err
+}
+
+// A runnerKey tells runners of one node apart, as the node does: by model and runner options.
+// They are those that requests set: the model's own may become known while calls are on their
+// way.
 type runnerKey struct {
 	model   string
 	options wire.RunnerOptions
@@ -36,11 +86,20 @@ type Grant struct {
 	Residency Residency
 	// Others is how many other nodes could serve the call, had this one not been given.
 	Others int
+	Reason string // why this node: see the Choice constants
 
-	queue    *Queue
-	use      *use
+	queue  *Queue
+	use    *use
+	beside int // calls on the node when it began, itself among them
+	bytes  int // of its prompt, and how many of them the node knew
+	known  int
+
+	served      bool // it was answered to the end
+	totals      wire.Totals
+	first, took time.Duration
+
 	released atomic.Bool
-	began    time.Time   // of a trial
+	began    time.Time
 	late     *time.Timer // of a trial: wakes who has waited for it
 }
 
@@ -66,6 +125,9 @@ func (g *Grant) Release() {
 		return
 	}
 	g.queue.settle(g, func(b *book) {
+		if g.served {
+			g.queue.learnLocked(b, g)
+		}
 		b.inFlight--
 		g.use.inFlight--
 		if b.trial == g {
@@ -87,147 +149,7 @@ func (q *Queue) settle(g *Grant, change func(*book)) {
 	}
 	snap := q.fleet.Snapshot()
 	q.forgetLocked(snap)
-	ready := q.dispatchLocked(snap)
-	q.mu.Unlock()
-	deliver(ready)
-}
-
-// trialWait is how long the call that tries a node is waited for by others that have nowhere
-// else to go: it may have to load a model, or meet nobody who answers.
-const trialWait = 10 * time.Second
-
-// placeLocked gives a call a slot if a node has one for it: (nil, nil) if it must wait,
-// ErrNoNode if no node could ever serve it as things stand. Only if no other node could serve
-// it, one that is ejected is tried. held are nodes that an earlier call waits to become idle,
-// because it needs the same model with other options there; nil if nobody waits.
-func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, held map[*fleet.Node]*Ask) (*Grant, error) {
-	m := snap.Models[ask.Model]
-	if m == nil {
-		return nil, ErrNoNode
-	}
-	key := runnerKey{model: m.Key, options: ask.Effective}
-	var (
-		room     [16]Candidate // on the stack for the usual fleet
-		free     = room[:0]
-		possible = 0
-		trial    Candidate   // a node that is half open; its Node is nil if there is none
-		resort   Candidate   // one that is ejected
-		tried    = false     // one of either is being tried
-		wait     *fleet.Node // where a reload would be possible soonest
-		waitFor  int
-	)
-	for i := range snap.Nodes {
-		v := &snap.Nodes[i]
-		if !slices.Contains(m.Nodes, v.Node) || slices.Contains(ask.Exclude, v.Node.Name()) {
-			continue
-		}
-		if !v.Usable() && !v.LastResort {
-			continue
-		}
-		if v.Trial() {
-			if g := q.trialLocked(v.Node); g != nil {
-				tried = tried || time.Since(g.began) < trialWait
-				continue
-			}
-		}
-		c, isFree, busy := q.candidateLocked(v, m, key, ask)
-		if v.LastResort {
-			if isFree {
-				resort = c
-			}
-			continue
-		}
-		possible++
-		if busy > 0 {
-			if held[v.Node] == nil && (wait == nil || busy < waitFor) {
-				wait, waitFor = v.Node, busy
-			}
-			continue
-		}
-		if !isFree {
-			continue
-		}
-		if h := held[v.Node]; h != nil && h.Model == ask.Model {
-			continue
-		}
-		if v.Trial() {
-			trial = c
-			continue
-		}
-		free = append(free, c)
-	}
-	switch {
-	case possible > 0:
-	case resort.Node != nil:
-		return q.tryLocked(resort, key), nil
-	case tried:
-		return nil, nil
-	default:
-		return nil, ErrNoNode
-	}
-	// A node is tried by the next call, however near others have the model, or it might be left
-	// out for ever; but not by one that has met a fault already, if it need not.
-	if trial.Node != nil && (len(ask.Exclude) == 0 || len(free) == 0) {
-		g := q.tryLocked(trial, key)
-		g.Others = possible - 1
-		return g, nil
-	}
-	if len(free) == 0 {
-		if wait != nil && held != nil {
-			held[wait] = ask
-		}
-		return nil, nil
-	}
-	g := q.grantLocked(free[q.choose(free)], key)
-	g.Others = possible - 1
-	return g, nil
-}
-
-// candidateLocked judges one node that has the model: whether a slot is free. busy counts the
-// answers that must end before the model can be loaded there with other options: a node
-// would let such a request wait for them and block all loads behind it (ollama-api 9).
-func (q *Queue) candidateLocked(v *fleet.NodeView, m *fleet.Model, key runnerKey, ask *Ask) (c Candidate, isFree bool, busy int) {
-	slots := v.Node.Slots()
-	if ask.Embedding {
-		slots = 1
-	}
-	c = Candidate{Node: v.Node, Residency: Cold, InFlight: v.Load, Slots: slots, Weight: v.Weight(m.Key)}
-	if r, ok := v.Runner(m); ok {
-		c.Residency = Reload
-		if r.Matches(ask.Requested, ask.Effective) {
-			c.Residency = Resident
-		}
-	}
-	b := q.books[v.Node]
-	switch {
-	case v.Full:
-		return c, false, 0
-	case b == nil:
-		return c, true, 0
-	}
-	c.InFlight += b.inFlight
-	if limit, ok := v.Limit(); ok && b.inFlight >= limit {
-		return c, false, 0
-	}
-	own := b.runners[key]
-	if own != nil && own.inFlight >= slots {
-		return c, false, 0
-	}
-	if b.loading != nil && b.loading != own && (c.Residency != Resident || b.loading.key.model == key.model) {
-		return c, false, 0 // it loads something else, or just this model otherwise
-	}
-	if c.Residency == Resident {
-		return c, true, 0
-	}
-	for k, u := range b.runners {
-		if k.model == key.model && u != own {
-			busy += u.inFlight
-		}
-	}
-	if busy > 0 {
-		return c, false, busy
-	}
-	return c, true, 0
+	q.unlock(q.dispatchLocked(snap))
 }
 
 // trialLocked is the call that tries a node, nil if none does.
@@ -241,17 +163,14 @@ func (q *Queue) trialLocked(n *fleet.Node) *Grant {
 // tryLocked grants the one call that tries a node.
 func (q *Queue) tryLocked(c Candidate, key runnerKey) *Grant {
 	g := q.grantLocked(c, key)
-	g.began, g.late = time.Now(), time.AfterFunc(trialWait, q.fleetChanged)
+	g.late = time.AfterFunc(trialWait, q.fleetChanged)
+	g.Reason = ChoiceTrial
 	q.books[g.Node].trial = g
 	return g
 }
 
 func (q *Queue) grantLocked(c Candidate, key runnerKey) *Grant {
-	b := q.books[c.Node]
-	if b == nil {
-		b = &book{runners: make(map[runnerKey]*use)}
-		q.books[c.Node] = b
-	}
+	b := q.bookLocked(c.Node)
 	u := b.runners[key]
 	if u == nil {
 		u = &use{key: key}
@@ -262,7 +181,9 @@ func (q *Queue) grantLocked(c Candidate, key runnerKey) *Grant {
 	if c.Residency != Resident {
 		b.loading = u
 	}
-	return &Grant{Node: c.Node, Residency: c.Residency, queue: q, use: u}
+	now := time.Now()
+	b.used[key.model] = now
+	return &Grant{Node: c.Node, Residency: c.Residency, queue: q, use: u, began: now, beside: b.inFlight, known: c.Known}
 }
 
 // forgetLocked drops the books of nodes that have left the fleet and are idle.

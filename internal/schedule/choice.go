@@ -1,6 +1,8 @@
 package schedule
 
 import (
+	"math"
+
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 )
 
@@ -18,7 +20,12 @@ type Candidate struct {
 	Node      *fleet.Node
 	Residency Residency
 	InFlight  int // granted calls of the node, whatever their model, and its last failures
+	Running   int // of these, on this model's runner
 	Slots     int // of this model's runner
+	// Expected is how long the call would take there, in seconds; 0: not estimated. Known is how
+	// many bytes of its prompt the node remembers.
+	Expected float64
+	Known    int
 	// Weight is how much of a full node it is for this model: 1, less where it is slow. 0 means 1.
 	Weight float64
 }
@@ -37,8 +44,8 @@ type Choice func([]Candidate) int
 const probeOneIn = 64
 
 // LeastLoaded takes a node where the model is loaded as asked before one where it is loaded
-// otherwise, and that before one where it is on disk; then the one that has the fewest calls
-// per slot once it has this one, a slow node counting as a part of a slot by its weight; then
+// otherwise, and that before one where it is on disk; then the one where the call is expected to
+// end first; then the one that has the fewest calls per slot once it has this one, a slow node counting as a part of a slot by its weight; then
 // chance decides. So a node of weight 1/20 is taken when the others have 20 times its calls.
 // One call in 64 goes to an idle slow node all the same: otherwise nobody would see that it
 // is fast again. random gives a number below n.
@@ -74,10 +81,19 @@ func idleSlow(candidates []Candidate, r Residency) int {
 	return -1
 }
 
+// even is the part by which two estimates must differ to mean anything.
+const even = 0.05
+
 // compare is -1 if a is the better choice, 1 if b is, 0 if they are equal.
 func compare(a, b *Candidate) int {
 	if a.Residency != b.Residency {
 		if a.Residency < b.Residency {
+			return -1
+		}
+		return 1
+	}
+	if a.Expected > 0 && b.Expected > 0 && math.Abs(a.Expected-b.Expected) > even*min(a.Expected, b.Expected) {
+		if a.Expected < b.Expected {
 			return -1
 		}
 		return 1

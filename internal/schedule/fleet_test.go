@@ -59,7 +59,7 @@ func play(t *testing.T, each func(second int, first *actor), try func(node int, 
 		f := fleet.New(slog.New(slog.DiscardHandler))
 		defer f.Close()
 		r := rand.New(rand.NewPCG(1, 2))
-		q := NewQueue(f, LeastLoaded(r.IntN))
+		q := NewQueue(f, LeastLoaded(r.IntN), nil)
 		var configs []fleet.NodeConfig
 		index := map[string]int{}
 		first := &actor{}

@@ -3,6 +3,7 @@ package schedule
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
@@ -11,9 +12,12 @@ import (
 // A waiter is a call in a line.
 type waiter struct {
 	ask      Ask
-	sequence uint64       // of its arrival
-	result   chan granted // holds one; written once, after it has left its line
-	left     bool         // no longer in a line; guarded by Queue.mu
+	sequence uint64 // of its arrival
+	came     time.Time
+	key      runnerKey     // of the runner it wants
+	loads    time.Duration // what its clock showed when it came
+	result   chan granted  // holds one; written once, after it has left its line
+	left     bool          // no longer in a line; guarded by Queue.mu
 }
 
 type granted struct {
@@ -39,16 +43,25 @@ type line struct {
 	classes [len(call.Classes)][]*waiter
 }
 
-// A lineKey is what calls of one line have in common.
-type lineKey struct {
-	model                string
-	requested, effective wire.RunnerOptions
-	embedding            bool
-	exclude              string
+func (l *line) length() int {
+	n := 0
+	for _, in := range l.classes {
+		n += len(in)
+	}
+	return n
 }
 
-func keyOf(a *Ask) lineKey {
-	k := lineKey{model: a.Model, requested: a.Requested, effective: a.Effective, embedding: a.Embedding}
+// A lineKey is what calls of one line have in common.
+type lineKey struct {
+	runner           runnerKey
+	requested        wire.RunnerOptions
+	embedding, plain bool
+	exclude          string
+}
+
+func keyOf(w *waiter) lineKey {
+	a := &w.ask
+	k := lineKey{runner: w.key, requested: a.Requested, embedding: a.Embedding, plain: a.Plain}
 	if len(a.Exclude) > 0 { // rare: a retry
 		k.exclude = strings.Join(a.Exclude, " ")
 	}
@@ -56,7 +69,7 @@ func keyOf(a *Ask) lineKey {
 }
 
 func (q *Queue) pushLocked(w *waiter) {
-	k := keyOf(&w.ask)
+	k := keyOf(w)
 	l := q.lines[k]
 	if l == nil {
 		l = &line{}
@@ -76,7 +89,7 @@ func (q *Queue) popLocked(l *line, class int) *waiter {
 }
 
 func (q *Queue) removeLocked(w *waiter) {
-	l := q.lines[keyOf(&w.ask)]
+	l := q.lines[keyOf(w)]
 	in := l.classes[w.ask.Class]
 	if i, ok := slices.BinarySearchFunc(in, w, bySequence); ok {
 		l.classes[w.ask.Class] = slices.Delete(in, i, i+1)
@@ -92,5 +105,5 @@ func (q *Queue) outLocked(w *waiter, l *line) {
 			return
 		}
 	}
-	delete(q.lines, keyOf(&w.ask))
+	delete(q.lines, keyOf(w))
 }

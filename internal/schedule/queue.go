@@ -43,7 +43,8 @@ var (
 // Options bound the queue. The zero value works.
 type Options struct {
 	MaxLength int           // waiting calls of all classes; further ones are refused at once. Default: 512.
-	MaxWait   time.Duration // longest wait for a slot. Default: 10m. Negative: no limit.
+	MaxWait   time.Duration // longest wait for a slot, loads not counted. Default: 10m. Negative: no limit.
+	Preloads  []Preload     // models that are kept loaded
 }
 
 func (o Options) withDefaults() Options {
@@ -69,35 +70,49 @@ type Ask struct {
 	Effective wire.RunnerOptions // these over the model's own
 	Embedding bool               // the model only embeds: one slot whatever the node's slots are
 	Class     call.Class
-	Exclude   []string // names of nodes tried already
-	IdleOnly  bool     // refuse with ErrBusy rather than wait
+	KeepAlive *time.Duration // what the request says of it
+	Turns     []wire.Turn    // what the model is to read
+	Exclude   []string       // names of nodes tried already
+	Plain     bool           // the call is for the node to refuse: it is sent without a load
+	IdleOnly  bool           // refuse with ErrBusy rather than wait
 }
+
+// runner is the one that the call wants.
+func (a *Ask) runner() runnerKey { return runnerKey{model: a.Model, options: a.Requested} }
 
 // A Queue holds the calls that wait for a slot and the books of the slots in use. It is safe
 // for concurrent use.
 type Queue struct {
 	fleet       Fleet
 	choose      Choice
+	loader      Loader
 	unsubscribe func()
 
-	mu       sync.Mutex // guards what follows
-	opts     Options
-	books    map[*fleet.Node]*book
-	lines    map[lineKey]*line // of calls that want the same
-	waiting  [len(call.Classes)]int
-	sequence uint64
-	stopping bool
+	mu                      sync.Mutex // guards what follows
+	opts                    Options
+	books                   map[*fleet.Node]*book
+	lines                   map[lineKey]*line // of calls that want the same
+	orders                  []*Order          // to be handed to the loader with the next unlock
+	clocks                  map[runnerKey]*clock
+	sizes                   map[string]int64         // bytes of a loaded model, by key
+	outputs                 map[string]float64       // usual tokens of an answer, by model
+	loadTimes, serviceTimes map[string]time.Duration // usual ones, by model
+	waiting                 [len(call.Classes)]int
+	sequence                uint64
+	stopping                bool
 }
 
 // NewQueue makes a queue over a fleet. choose picks among the nodes that have a free slot;
-// nil is LeastLoaded with a random tie.
-func NewQueue(f Fleet, choose Choice) *Queue {
+// nil is LeastLoaded with a random tie. Without a loader a call for a model that is not loaded
+// is sent as it is, and loads it.
+func NewQueue(f Fleet, choose Choice, loader Loader) *Queue {
 	if choose == nil {
 		choose = LeastLoaded(rand.IntN)
 	}
 	q := &Queue{
-		fleet: f, choose: choose, opts: Options{}.withDefaults(),
-		books: make(map[*fleet.Node]*book), lines: make(map[lineKey]*line),
+		fleet: f, choose: choose, loader: loader, opts: Options{}.withDefaults(),
+		books: make(map[*fleet.Node]*book), lines: make(map[lineKey]*line), clocks: make(map[runnerKey]*clock),
+		sizes: make(map[string]int64), outputs: make(map[string]float64), loadTimes: make(map[string]time.Duration), serviceTimes: make(map[string]time.Duration),
 	}
 	q.unsubscribe = f.Subscribe(q.fleetChanged)
 	return q
@@ -106,8 +121,9 @@ func NewQueue(f Fleet, choose Choice) *Queue {
 // Configure sets the bounds for calls that come from now on; nobody who waits is sent away.
 func (q *Queue) Configure(opts Options) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.opts = opts.withDefaults()
+	q.preloadLocked(q.fleet.Snapshot())
+	q.unlock(nil)
 }
 
 // Stop refuses all that wait and all that come with ErrStopping. Grants stay valid.
@@ -144,19 +160,52 @@ func (q *Queue) Acquire(ctx context.Context, ask Ask) (*Grant, error) {
 		return g.grant, g.err
 	default:
 	}
-	var tooLong <-chan time.Time
+	var (
+		tooLong <-chan time.Time
+		timer   *time.Timer
+	)
 	if maxWait > 0 {
-		timer := time.NewTimer(maxWait)
+		timer = time.NewTimer(maxWait)
 		defer timer.Stop()
 		tooLong = timer.C
 	}
-	select {
-	case g := <-w.result:
-		return g.grant, g.err
-	case <-ctx.Done():
-		return nil, q.leave(w, context.Cause(ctx))
-	case <-tooLong:
-		return nil, q.leave(w, ErrWaitTooLong)
+	for {
+		select {
+		case g := <-w.result:
+			return g.grant, g.err
+		case <-ctx.Done():
+			return nil, q.leave(w, context.Cause(ctx))
+		case <-tooLong:
+			left := q.waitLeft(w, maxWait)
+			if left <= 0 {
+				return nil, q.leave(w, ErrWaitTooLong)
+			}
+			timer.Reset(left)
+		}
+	}
+}
+
+// waitLeft is how much longer a call may wait, loads of its model not counted.
+func (q *Queue) waitLeft(w *waiter, maxWait time.Duration) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	c := q.clocks[w.key]
+	left := maxWait - now.Sub(w.came) + c.elapsed(now) - w.loads
+	if c != nil && c.running > 0 {
+		return max(left, time.Second) // it does not get less now
+	}
+	return left
+}
+
+// unlock releases the queue and hands out what was decided under the lock.
+func (q *Queue) unlock(ready []delivery) {
+	orders := q.orders
+	q.orders = nil
+	q.mu.Unlock()
+	deliver(ready)
+	for _, o := range orders {
+		q.loader.Load(o)
 	}
 }
 
@@ -164,11 +213,11 @@ func (q *Queue) Acquire(ctx context.Context, ask Ask) (*Grant, error) {
 // that it needs no place in a line. Without a grant or an error it has to take the long way.
 func (q *Queue) acquireNow(ask *Ask) (*Grant, error) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock(nil)
 	if q.stopping || q.lengthLocked() > 0 {
 		return nil, nil
 	}
-	return q.placeLocked(q.fleet.Snapshot(), ask, nil)
+	return q.placeLocked(q.fleet.Snapshot(), ask, nil, nil)
 }
 
 // enter puts a call into its line and grants what can be granted, this call perhaps first.
@@ -179,9 +228,11 @@ func (q *Queue) enter(ask Ask) (*waiter, time.Duration, error) {
 		return nil, 0, ErrStopping
 	}
 	q.sequence++
-	w := &waiter{ask: ask, sequence: q.sequence, result: make(chan granted, 1)}
+	snap := q.fleet.Snapshot()
+	w := &waiter{ask: ask, sequence: q.sequence, result: make(chan granted, 1), came: time.Now(), key: ask.runner()}
+	w.loads = q.clocks[w.key].elapsed(w.came)
 	q.pushLocked(w)
-	ready := q.dispatchLocked(q.fleet.Snapshot())
+	ready := q.dispatchLocked(snap)
 	maxWait := q.opts.MaxWait
 	if !w.left { // neither granted nor refused: it has to wait, if it may
 		var err error
@@ -193,13 +244,11 @@ func (q *Queue) enter(ask Ask) (*waiter, time.Duration, error) {
 		}
 		if err != nil {
 			q.removeLocked(w)
-			q.mu.Unlock()
-			deliver(ready)
+			q.unlock(ready)
 			return nil, 0, err
 		}
 	}
-	q.mu.Unlock()
-	deliver(ready)
+	q.unlock(ready)
 	return w, maxWait, nil
 }
 
@@ -209,9 +258,7 @@ func (q *Queue) leave(w *waiter, why error) error {
 	if !w.left {
 		q.removeLocked(w)
 		// Its leaving may unblock a node that was held for it.
-		ready := q.dispatchLocked(q.fleet.Snapshot())
-		q.mu.Unlock()
-		deliver(ready)
+		q.unlock(q.dispatchLocked(q.fleet.Snapshot()))
 		return why
 	}
 	q.mu.Unlock()
@@ -225,9 +272,9 @@ func (q *Queue) fleetChanged() {
 	q.mu.Lock()
 	snap := q.fleet.Snapshot()
 	q.forgetLocked(snap)
-	ready := q.dispatchLocked(snap)
-	q.mu.Unlock()
-	deliver(ready)
+	q.observeLocked(snap)
+	q.preloadLocked(snap)
+	q.unlock(q.dispatchLocked(snap))
 }
 
 // dispatchLocked grants all that can be granted now: class by class, in each the call that
@@ -238,7 +285,7 @@ func (q *Queue) dispatchLocked(snap *fleet.Snapshot) []delivery {
 		return nil
 	}
 	var ready []delivery
-	held := map[*fleet.Node]*Ask{}
+	held := map[*fleet.Node]*hold{}
 	for class := range call.Classes {
 		if q.waiting[class] == 0 {
 			continue
@@ -246,8 +293,8 @@ func (q *Queue) dispatchLocked(snap *fleet.Snapshot) []delivery {
 		heads := q.headsLocked(class)
 		for len(heads) > 0 {
 			w := heads[0]
-			l := q.lines[keyOf(&w.ask)]
-			g, err := q.placeLocked(snap, &w.ask, held)
+			l := q.lines[keyOf(w)]
+			g, err := q.placeLocked(snap, &w.ask, w, held)
 			if g == nil && err == nil { // it waits, and with it its line
 				heads = heads[1:]
 				continue

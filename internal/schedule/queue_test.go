@@ -80,7 +80,7 @@ func snapshot(all []*fleet.Node, models []string, loaded map[*fleet.Node][]strin
 
 func newQueue(s *fleet.Snapshot, opts Options) (*Queue, *fakeFleet) {
 	f := &fakeFleet{snap: s}
-	q := NewQueue(f, LeastLoaded(func(int) int { return 1 })) // ties: the first
+	q := NewQueue(f, LeastLoaded(func(int) int { return 1 }), nil) // ties: the first
 	q.Configure(opts)
 	return q, f
 }
@@ -430,25 +430,56 @@ func TestQueue_NeverMoreThanSlotsNorTwoLoads(t *testing.T) {
 	})
 }
 
+// ignored takes orders and does nothing.
+type ignored struct{}
+
+func (ignored) Load(*Order) {}
+
+// BenchmarkAcquire is one choice over a large fleet, with nobody or many waiting for models that
+// are busy.
 func BenchmarkAcquire(b *testing.B) {
-	all := nodes(50, 4)
-	var models []string
-	for i := range 200 {
-		models = append(models, fmt.Sprintf("m%d", i))
-	}
-	loaded := map[*fleet.Node][]string{}
-	for i, n := range all {
-		loaded[n] = []string{models[i%len(models)], models[(i+1)%len(models)]}
-	}
-	q, _ := newQueue(snapshot(all, models, loaded), Options{})
-	b.Run("nodes=50/models=200", func(b *testing.B) {
-		b.ReportAllocs()
-		for i := 0; b.Loop(); i++ {
-			g, err := q.Acquire(context.Background(), Ask{Model: models[i%len(models)]})
-			if err != nil {
-				b.Fatal(err)
+	for _, waiting := range []int{0, 10_000} {
+		b.Run(fmt.Sprintf("nodes=50/models=200/waiting=%d", waiting), func(b *testing.B) {
+			all := nodes(50, 4)
+			var models []string
+			for i := range 200 {
+				models = append(models, fmt.Sprintf("m%d", i))
 			}
-			g.Release()
-		}
-	})
+			loaded := map[*fleet.Node][]string{}
+			for i, n := range all {
+				for k := range 4 {
+					loaded[n] = append(loaded[n], models[(4*i+k)%len(models)])
+				}
+			}
+			f := &fakeFleet{snap: snapshot(all, models, loaded)}
+			q := NewQueue(f, nil, ignored{})
+			q.Configure(Options{MaxLength: waiting + 1, MaxWait: -1})
+			ctx, cancel := context.WithCancel(context.Background())
+			var gone sync.WaitGroup
+			busy := min(waiting, 10) // models that all wait for
+			for i := range busy {
+				for range 4 {
+					if _, err := q.Acquire(ctx, Ask{Model: models[i]}); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			for i := range waiting {
+				gone.Go(func() { _, _ = q.Acquire(ctx, Ask{Model: models[i%busy]}) }) // ends with ctx
+			}
+			for q.Waiting(call.Interactive) < waiting {
+				time.Sleep(time.Millisecond)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				g, err := q.Acquire(context.Background(), Ask{Model: models[busy+i%(len(models)-busy)]})
+				if err != nil {
+					b.Fatal(err)
+				}
+				g.Release()
+			}
+			cancel()
+			gone.Wait()
+		})
+	}
 }

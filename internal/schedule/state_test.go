@@ -211,7 +211,7 @@ func TestLeastLoaded_SlowNodeGetsItsPart(t *testing.T) {
 	all := nodes(3, 8)
 	r := rand.New(rand.NewPCG(1, 2))
 	f := &fakeFleet{snap: inState(all, func(v *fleet.NodeView) { v.Weights = map[string]float64{"a": 0.05} })}
-	q := NewQueue(f, LeastLoaded(r.IntN))
+	q := NewQueue(f, LeastLoaded(r.IntN), nil)
 	type running struct {
 		g   *Grant
 		end int

@@ -19,13 +19,14 @@ var (
 	nodeInFlight = desc("node_in_flight", "Requests of this gateway that hold a slot of the node.", "node")
 	nodeSlots    = desc("node_slots", "Answers at once that one model on the node is given.", "node")
 	nodeInfo     = desc("node_info", "1, with the version of Ollama that the node told last.", "node", "version")
+	nodeThrash   = desc("node_reloads_soon_total", "Loads on the node of models that had been in use there less than five minutes before: they take turns in too little memory, or with other options.", "node")
 	queueDepth   = desc("queue_depth", "Requests that wait for a slot.", "class")
 	queueLimit   = desc("queue_limit", "Requests of all classes that may wait; further ones are refused.")
 )
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{nodeUp, nodeState, nodeInFlight, nodeSlots, nodeInfo, queueDepth, queueLimit} {
+	for _, d := range []*prometheus.Desc{nodeUp, nodeState, nodeInFlight, nodeSlots, nodeInfo, nodeThrash, queueDepth, queueLimit} {
 		to <- d
 	}
 }
@@ -49,6 +50,7 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		}
 		gauge(nodeInFlight, float64(n.InFlight), n.Name)
 		gauge(nodeSlots, float64(n.Slots), n.Name)
+		to <- prometheus.MustNewConstMetric(nodeThrash, prometheus.CounterValue, float64(n.ReloadsSoon), n.Name)
 		if n.Version != "" {
 			gauge(nodeInfo, 1, n.Name, n.Version)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
+	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
 )
 
 const (
@@ -29,6 +30,8 @@ type Metrics struct {
 	requests   *prometheus.CounterVec
 	inFlight   *prometheus.GaugeVec
 	tries      *prometheus.CounterVec
+	loads      *prometheus.CounterVec
+	choices    *prometheus.CounterVec
 	overflow   *prometheus.CounterVec
 	panics     prometheus.Counter
 	collectors []prometheus.Collector
@@ -49,6 +52,9 @@ func New(state func() gateway.State) *Metrics {
 		}, []string{"endpoint"}),
 		tries: counter("node_requests_total",
 			"Tries of inference requests at a node by their result. One request may make several.", "node", "result"),
+		loads: counter("model_loads_total",
+			"Models that the gateway had loaded on a node, by why and by the result.", "node", "reason", "result"),
+		choices: counter("route_choices_total", "Choices of a node for a try, by why it was chosen.", "reason"),
 		overflow: counter("label_overflow_total",
 			"Observations counted under \"other\" because a label had too many values already.", "label"),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
@@ -62,8 +68,11 @@ func New(state func() gateway.State) *Metrics {
 			m.requests.WithLabelValues(e, "", string(o))
 		}
 	}
+	for _, reason := range schedule.Choices {
+		m.choices.WithLabelValues(reason)
+	}
 	m.overflow.WithLabelValues("model")
-	m.collectors = []prometheus.Collector{m.requests, m.inFlight, m.tries, m.overflow, m.panics, &gauges{state}}
+	m.collectors = []prometheus.Collector{m.requests, m.inFlight, m.tries, m.loads, m.choices, m.overflow, m.panics, &gauges{state}}
 	return m
 }
 
@@ -80,6 +89,14 @@ func (m *Metrics) Register(r prometheus.Registerer) error {
 		}
 	}
 	return nil
+}
+
+// Chosen implements gateway.Observer.
+func (m *Metrics) Chosen(reason string) { m.choices.WithLabelValues(reason).Inc() }
+
+// Loaded implements gateway.Observer.
+func (m *Metrics) Loaded(node, reason, result string, _ time.Duration) {
+	m.loads.WithLabelValues(node, reason, result).Inc()
 }
 
 // Began implements gateway.Observer.

@@ -83,6 +83,22 @@ func (r RunnerOptions) Over(base RunnerOptions) RunnerOptions {
 	return r
 }
 
+// Map gives the options that are set, by their names on the wire.
+func (r RunnerOptions) Map() map[string]any {
+	m := make(map[string]any)
+	for name, o := range map[string]OptionalInt{
+		"num_ctx": r.NumCtx, "num_batch": r.NumBatch, "num_gpu": r.NumGPU, "main_gpu": r.MainGPU, "num_thread": r.NumThread,
+	} {
+		if o.Set {
+			m[name] = o.Value
+		}
+	}
+	if r.UseMMap.Set {
+		m["use_mmap"] = r.UseMMap.Value
+	}
+	return m
+}
+
 func (o OptionalInt) or(base OptionalInt) OptionalInt {
 	if o.Set {
 		return o
