@@ -68,7 +68,7 @@ func keyOf(w *waiter) lineKey {
 	return k
 }
 
-func (q *Queue) pushLocked(w *waiter) {
+func (q *Queue) pushLocked(w *waiter) *line {
 	k := keyOf(w)
 	l := q.lines[k]
 	if l == nil {
@@ -77,6 +77,7 @@ func (q *Queue) pushLocked(w *waiter) {
 	}
 	l.classes[w.ask.Class] = append(l.classes[w.ask.Class], w)
 	q.waiting[w.ask.Class]++
+	return l
 }
 
 // popLocked takes the first of a class out of its line.

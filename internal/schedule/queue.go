@@ -91,8 +91,9 @@ type Queue struct {
 	mu                      sync.Mutex // guards what follows
 	opts                    Options
 	books                   map[*fleet.Node]*book
-	lines                   map[lineKey]*line // of calls that want the same
-	orders                  []*Order          // to be handed to the loader with the next unlock
+	lines                   map[lineKey]*line     // of calls that want the same
+	held                    map[*fleet.Node]*hold // by calls that wait, since the last dispatch
+	orders                  []*Order              // to be handed to the loader with the next unlock
 	clocks                  map[runnerKey]*clock
 	sizes                   map[string]int64         // bytes of a loaded model, by key
 	outputs                 map[string]float64       // usual tokens of an answer, by model
@@ -111,7 +112,7 @@ func NewQueue(f Fleet, choose Choice, loader Loader) *Queue {
 	}
 	q := &Queue{
 		fleet: f, choose: choose, loader: loader, opts: Options{}.withDefaults(),
-		books: make(map[*fleet.Node]*book), lines: make(map[lineKey]*line), clocks: make(map[runnerKey]*clock),
+		books: make(map[*fleet.Node]*book), lines: make(map[lineKey]*line), held: make(map[*fleet.Node]*hold), clocks: make(map[runnerKey]*clock),
 		sizes: make(map[string]int64), outputs: make(map[string]float64), loadTimes: make(map[string]time.Duration), serviceTimes: make(map[string]time.Duration),
 	}
 	q.unsubscribe = f.Subscribe(q.fleetChanged)
@@ -220,7 +221,8 @@ func (q *Queue) acquireNow(ask *Ask) (*Grant, error) {
 	return q.placeLocked(q.fleet.Snapshot(), ask, nil, nil)
 }
 
-// enter puts a call into its line and grants what can be granted, this call perhaps first.
+// enter puts a call into its line and grants what can be granted there: for all others nothing has
+// changed.
 func (q *Queue) enter(ask Ask) (*waiter, time.Duration, error) {
 	q.mu.Lock()
 	if q.stopping {
@@ -231,8 +233,8 @@ func (q *Queue) enter(ask Ask) (*waiter, time.Duration, error) {
 	snap := q.fleet.Snapshot()
 	w := &waiter{ask: ask, sequence: q.sequence, result: make(chan granted, 1), came: time.Now(), key: ask.runner()}
 	w.loads = q.clocks[w.key].elapsed(w.came)
-	q.pushLocked(w)
-	ready := q.dispatchLocked(snap)
+	l := q.pushLocked(w)
+	ready := q.advanceLocked(snap, l)
 	maxWait := q.opts.MaxWait
 	if !w.left { // neither granted nor refused: it has to wait, if it may
 		var err error
@@ -281,11 +283,11 @@ func (q *Queue) fleetChanged() {
 // came first among the heads of the lines. Who waits behind the head of a line wants the
 // same as the head, so it cannot be served if the head cannot.
 func (q *Queue) dispatchLocked(snap *fleet.Snapshot) []delivery {
+	clear(q.held)
 	if q.lengthLocked() == 0 {
 		return nil
 	}
 	var ready []delivery
-	held := map[*fleet.Node]*hold{}
 	for class := range call.Classes {
 		if q.waiting[class] == 0 {
 			continue
@@ -294,7 +296,7 @@ func (q *Queue) dispatchLocked(snap *fleet.Snapshot) []delivery {
 		for len(heads) > 0 {
 			w := heads[0]
 			l := q.lines[keyOf(w)]
-			g, err := q.placeLocked(snap, &w.ask, w, held)
+			g, err := q.placeLocked(snap, &w.ask, w, q.held)
 			if g == nil && err == nil { // it waits, and with it its line
 				heads = heads[1:]
 				continue
@@ -306,6 +308,22 @@ func (q *Queue) dispatchLocked(snap *fleet.Snapshot) []delivery {
 				i, _ := slices.BinarySearchFunc(heads, next[0], bySequence)
 				heads = slices.Insert(heads, i, next[0])
 			}
+		}
+	}
+	return ready
+}
+
+// advanceLocked serves a line as far as it can be served.
+func (q *Queue) advanceLocked(snap *fleet.Snapshot, l *line) (ready []delivery) {
+	for class := range l.classes {
+		for len(l.classes[class]) > 0 {
+			w := l.classes[class][0]
+			g, err := q.placeLocked(snap, &w.ask, w, q.held)
+			if g == nil && err == nil {
+				return ready
+			}
+			q.popLocked(l, class)
+			ready = append(ready, delivery{w, granted{g, err}})
 		}
 	}
 	return ready
