@@ -70,7 +70,9 @@ func (f *Fleet) exerciseUntilOpen(ctx context.Context, n *Node, at time.Time) {
 		}
 		begun := time.Now()
 		wait := jitter(min(soon, o.Interval))
-		if n.facts.Load().state == Ejected { // or it is down: it is asked what it has when it rises
+		if n.facts.Load().state != Ejected {
+			wait /= 2 // it is down, and asked soon after it has risen
+		} else {
 			passed := f.uses(ctx, n, model, min(soon, o.Timeout))
 			if ctx.Err() != nil {
 				return
