@@ -40,6 +40,9 @@ func (r recordFields) MarshalLogObject(e zapcore.ObjectEncoder) error {
 		e.AddString("node", r.Tries[n-1].Node)
 		e.AddInt("attempts", n)
 	}
+	if r.Route != "" {
+		e.AddString("route", r.Route)
+	}
 	e.AddFloat64("queue", r.Queue.Seconds())
 	if r.FirstByte > 0 {
 		e.AddFloat64("first_byte", r.FirstByte.Seconds())

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -42,32 +41,6 @@ func (admin) Routes() []caddy.AdminRoute {
 	}
 }
 
-// A nodeStatus is one element of what GET /ollama/nodes answers: a list in the order of the
-// configuration. Its JSON is what other programs read; fields are added, never changed.
-type nodeStatus struct {
-	Name     string         `json:"name"`
-	URL      string         `json:"url"`               // scheme, host and port
-	State    string         `json:"state"`             // up, probation, ejected, half_open, draining or down
-	Reason   string         `json:"reason,omitempty"`  // why it is not up, in a few words
-	Since    time.Time      `json:"since"`             // when the state began
-	Until    *time.Time     `json:"until,omitempty"`   // when an ejected node is tried again
-	Usable   bool           `json:"usable"`            // it may be given requests
-	Version  string         `json:"version,omitempty"` // Ollama's, absent until the node has told it
-	Slots    int            `json:"slots"`             // answers at once for one model
-	InFlight int            `json:"in_flight"`         // requests of this gateway that hold a slot
-	Models   int            `json:"models"`            // on its disk
-	Runners  []runnerStatus `json:"runners"`           // loaded models, none while it is down
-}
-
-// A runnerStatus is a model in a node's memory. What the node has not told yet is absent.
-type runnerStatus struct {
-	Model         string     `json:"model"`
-	ContextLength int        `json:"context_length,omitempty"` // tokens per slot
-	ExpiresAt     *time.Time `json:"expires_at,omitempty"`     // when it goes if nobody calls
-	Size          int64      `json:"size,omitempty"`           // bytes in memory
-	SizeVRAM      int64      `json:"size_vram,omitempty"`      // of these on GPUs
-}
-
 // serveNodes answers GET /ollama/nodes.
 func serveNodes(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodGet {
@@ -78,7 +51,7 @@ func serveNodes(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("the running configuration has no ollama in it")}
 	}
-	body, err := json.Marshal(nodeStatuses(e.Fleet().Snapshot(), e.Queue().InFlight))
+	body, err := json.Marshal(nodeStatuses(e.Fleet().Snapshot(), e.Queue()))
 	if err != nil {
 		return err
 	}
@@ -127,35 +100,6 @@ func cutLast(s, sep string) (before, after string, found bool) {
 		return s, "", false
 	}
 	return s[:i], s[i+len(sep):], true
-}
-
-// nodeStatuses words what is known of the fleet.
-func nodeStatuses(snap *fleet.Snapshot, inFlight func(*fleet.Node) int) []nodeStatus {
-	statuses := make([]nodeStatus, 0, len(snap.Nodes))
-	for i := range snap.Nodes {
-		v := &snap.Nodes[i]
-		s := nodeStatus{
-			Name: v.Node.Name(), URL: v.Node.URL().String(),
-			State: v.State.String(), Reason: v.Reason, Since: v.Since, Version: v.Version, Usable: v.Usable(),
-			Slots: v.Node.Slots(), InFlight: inFlight(v.Node), Models: v.Models,
-			Runners: make([]runnerStatus, 0, len(v.Runners)),
-		}
-		if v.State == fleet.Ejected {
-			s.Until = &v.Until
-		}
-		for _, r := range v.Runners {
-			status := runnerStatus{Model: r.Key, ContextLength: r.ContextLength, Size: r.Size, SizeVRAM: r.VRAM}
-			if m := snap.Models[r.Key]; m != nil {
-				status.Model = m.Short
-			}
-			if !r.ExpiresAt.IsZero() {
-				status.ExpiresAt = &r.ExpiresAt
-			}
-			s.Runners = append(s.Runners, status)
-		}
-		statuses = append(statuses, s)
-	}
-	return statuses
 }
 
 // Interface guards

@@ -69,6 +69,26 @@ func TestAdmin_NodesTellsWhatIsKnown(t *testing.T) {
 	}
 }
 
+// What has been measured is told of each runner.
+func TestAdmin_NodesTellsSpeedsOfRunners(t *testing.T) {
+	sock, admin := socket(t), socket(t)
+	config, err := adapt("{\nadmin unix/" + admin + "\npersist_config off\nollama {\nnode " + startNode(t, fast("m")) + "\n}\n}\nhttp:// {\nbind unix/" + sock + "\nollama\n}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	load(t, config)
+	post(t, client(t, sock, nil), "http://localhost/api/generate", `{"model":"m","prompt":"a few words","stream":false}`).Body.Close()
+	c := client(t, admin, nil)
+	eventually(t, "the speeds are known", func() bool {
+		var nodes []nodeStatus
+		_, body := get(t, c, "http://localhost"+nodesPath)
+		if err := json.Unmarshal([]byte(body), &nodes); err != nil {
+			t.Fatal(err)
+		}
+		return len(nodes[0].Runners) == 1 && nodes[0].Runners[0].PromptRate > 0 && nodes[0].Runners[0].DecodeRate > 0
+	})
+}
+
 func TestAdmin_RefusesOtherMethods(t *testing.T) {
 	c := adminClient(t, "ollama {\nnode "+startNode(t, fast("m"))+"\n}")
 	for _, method := range []string{http.MethodPost, http.MethodHead, http.MethodDelete} {

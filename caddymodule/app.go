@@ -86,6 +86,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		}
 		a.transports = append(a.transports, key)
 		config.Nodes = append(config.Nodes, n.config(transport, key))
+		config.Queue.Preloads = append(config.Queue.Preloads, n.preloads...)
 	}
 	for _, d := range a.Discover {
 		discovery, err := d.discovery(ctx, a.Attempts.dialTimeout())

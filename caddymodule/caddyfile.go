@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -20,7 +21,7 @@ type grammar struct {
 	name    string // of the block, for messages
 	options []word
 	// elsewhere has words that stand in another block, and where that is.
-	elsewhere map[string]string
+	elsewhere places
 }
 
 // A word is an option by its name.
@@ -117,14 +118,25 @@ func distance(a, b string) int {
 	return last[len(b)]
 }
 
-// wordsAt says of words where they stand.
-func wordsAt(where string, words ...string) map[string]string {
-	at := make(map[string]string, len(words))
+// places say of words where they stand.
+type places map[string]string
+
+func wordsAt(where string, words ...string) places {
+	at := make(places, len(words))
 	for _, w := range words {
 		at[w] = where
 	}
 	return at
 }
+
+// and adds further places.
+func (p places) and(more places) places {
+	maps.Copy(p, more)
+	return p
+}
+
+// ofNode are words that one might look for outside of a node's block.
+var ofNode = wordsAt("the block of a node", "preload")
 
 // value reads the one argument of an option; d stands on it afterwards, or on the word if the
 // argument is missing.
@@ -241,6 +253,14 @@ func choice(into *string, words ...string) option {
 			}
 		}
 		return d.Errf("unrecognized %s %q; %s", name, v, insteadOf(v, words))
+	}
+}
+
+// mark reads a word that says all by itself.
+func mark(into *bool) option {
+	return func(d *caddyfile.Dispenser) error {
+		*into = true
+		return alone(d)
 	}
 }
 

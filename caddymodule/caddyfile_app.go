@@ -47,6 +47,14 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 //				insecure_skip_verify
 //			}
 //			header <name> <value>
+//			preload <model> {
+//				num_ctx    <tokens>
+//				num_batch  <tokens>
+//				num_gpu    <layers>
+//				main_gpu   <n>
+//				num_thread <n>
+//				use_mmap   on|off
+//			}
 //		}
 //		discover a|srv <name> {
 //			refresh <duration>
@@ -81,7 +89,8 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 // A node is named by its address: a URL without path, or a host with or without port; the
 // scheme defaults to http, the port to 11434. At least one node, or a name to find
 // some by, is needed. A node may be
-// followed by a block; header may stand several times in it, each time with another name.
+// followed by a block; header and preload may stand several times in it, each time with another
+// name. The block of preload may be left out.
 //
 // If the app has nodes already, as from an earlier block, further ones are added, and any
 // other option is an error.
@@ -111,7 +120,9 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			{name: "limits", read: once(a.readLimits)},
 			{name: "attempts", read: once(a.readAttempts)},
 		},
-		elsewhere: wordsAt("the ollama directive of a site", "class", "models", "manage", "pass", "keys", "guard", "num_ctx", "keep_alive"),
+		elsewhere: wordsAt("the ollama directive of a site",
+			"class", "models", "manage", "pass", "keys", "guard", "num_ctx", "keep_alive", "explain").
+			and(ofNode),
 	}
 	if _, err := g.block(d); err != nil {
 		return err
@@ -160,6 +171,7 @@ func (a *App) readNode(d *caddyfile.Dispenser) error {
 		{name: "slots", read: count(&n.Slots, 1, maxSlots, "4")},
 		{name: "tls", read: n.readTLS},
 		{name: "header", read: n.readHeader, often: true},
+		{name: "preload", read: n.readPreload, often: true},
 	}}
 	if _, err := g.block(d); err != nil {
 		return err
@@ -238,10 +250,7 @@ func (n *Node) readTLS(d *caddyfile.Dispenser) error {
 		{name: "handshake_timeout", read: duration(&n.TLS.HandshakeTimeout, "10s")},
 		{name: "renegotiation", read: choice(&n.TLS.Renegotiation, "never", "once", "freely")},
 		{name: "curves", read: readCurves(n.TLS)},
-		{name: "insecure_skip_verify", read: func(d *caddyfile.Dispenser) error {
-			n.TLS.InsecureSkipVerify = true
-			return alone(d)
-		}},
+		{name: "insecure_skip_verify", read: mark(&n.TLS.InsecureSkipVerify)},
 	}}
 	if _, err := g.block(d); err != nil {
 		return err

@@ -89,7 +89,9 @@ func FuzzGlobalBlock(f *testing.F) {
 // placeholders tells whether what the nodes say depends on the environment.
 func placeholders(nodes []*Node) bool {
 	for _, n := range nodes {
-		text, err := json.Marshal(n)
+		plain := *n
+		plain.Preload = nil // it has braces of its own, and no placeholders
+		text, err := json.Marshal(plain)
 		if err != nil || bytes.Count(text, []byte("{")) > 1 {
 			return true
 		}

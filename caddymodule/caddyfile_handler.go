@@ -33,6 +33,7 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		guard      on|off
 //		num_ctx    pass|keep|max <tokens>
 //		keep_alive pass|ignore|max <duration>
+//		explain
 //	}
 //
 // The block may be left out. models and pass may stand several times and add up.
@@ -52,8 +53,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			{name: "guard", read: choice(&h.Guard, "on", "off")},
 			{name: "num_ctx", read: choiceOrMax(&h.NumCtx, count(&h.MaxNumCtx, 1, maxCount, "8192"), "pass", "keep")},
 			{name: "keep_alive", read: choiceOrMax(&h.KeepAlive, duration(&h.MaxKeepAlive, "1h"), "pass", "ignore")},
+			{name: "explain", read: mark(&h.Explain)},
 		},
-		elsewhere: wordsAt("the global option ollama", "node", "health", "queue", "limits", "attempts"),
+		elsewhere: wordsAt("the global option ollama", "node", "discover", "health", "queue", "limits", "attempts").and(ofNode),
 	}
 	_, err := g.block(d)
 	return err

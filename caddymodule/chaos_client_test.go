@@ -209,7 +209,9 @@ func (c *chaosRun) ask(shape *chaosShape, body string, stream bool, limit time.D
 		}
 		faulty = fmt.Sprintf("status %d", status)
 		c.mu.Lock()
-		c.failures[resp.Header.Get("X-Request-Id")] = failure{fmt.Sprintf("%d %s", status, shape.fault(v)), usable(shape.model())}
+		c.failures[resp.Header.Get("X-Request-Id")] = failure{
+			text: fmt.Sprintf("%d %s", status, shape.fault(v)), model: shape.model(), came: began, got: time.Now(), usable: usable(shape.model()),
+		}
 		c.mu.Unlock()
 	}
 	if faulty != "" && calm > 0 && calm == c.calm.Load() {

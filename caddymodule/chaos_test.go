@@ -57,8 +57,16 @@ var chaosFaults = []string{
 
 // A failure is an error that a client got before its answer had begun.
 type failure struct {
-	text   string
-	usable []string // nodes that the gateway might have asked
+	text      string
+	model     string
+	came, got time.Time // the request and its answer
+	usable    []string  // nodes that the gateway might have asked
+}
+
+// A failedLoad is one that the gateway had done for all who waited for the model.
+type failedLoad struct {
+	node, model string
+	at          time.Time
 }
 
 // A chaosRun is what the clients have in common.
@@ -248,13 +256,24 @@ func (c *chaosRun) account(logFile string) {
 		c.t.Fatal(err)
 	}
 	tries := make(map[string][]string)
+	var loads []failedLoad
 	for line := range bytes.Lines(text) {
 		var said struct {
-			ID    string   `json:"request_id"`
-			Tries []string `json:"tries"`
+			ID      string   `json:"request_id"`
+			Tries   []string `json:"tries"`
+			Message string   `json:"msg"`
+			Node    string   `json:"node"`
+			Model   string   `json:"model"`
+			At      float64  `json:"ts"`
 		}
-		if json.Unmarshal(line, &said) == nil && said.ID != "" {
+		if json.Unmarshal(line, &said) != nil {
+			continue
+		}
+		if said.ID != "" {
 			tries[said.ID] = said.Tries
+		}
+		if said.Message == "a model was loaded" { // at this level only what failed
+			loads = append(loads, failedLoad{said.Node, said.Model, time.UnixMicro(int64(said.At * 1e6))})
 		}
 	}
 	tally, all, early := make(map[string]int), 0, 0
@@ -264,6 +283,14 @@ func (c *chaosRun) account(logFile string) {
 			words := strings.Fields(try) // a node, what came of it, how long that took
 			outcomes = append(outcomes, words[1])
 			f.usable = slices.DeleteFunc(f.usable, func(node string) bool { return node == words[0] })
+		}
+		// A load that failed while it waited is as good as a try of its own there.
+		for _, l := range loads {
+			if l.model != f.model+":latest" || l.at.Before(f.came) || l.at.After(f.got) {
+				continue
+			}
+			outcomes = append(outcomes, "load")
+			f.usable = slices.DeleteFunc(f.usable, func(node string) bool { return node == l.node })
 		}
 		kind := "enough nodes"
 		switch {

@@ -141,7 +141,7 @@ func (a *App) readDiscover(d *caddyfile.Dispenser) error {
 		{name: "refresh", read: duration(&found.Refresh, "30s")},
 		{name: "slots", read: count(&found.Slots, 1, maxSlots, "4")},
 		{name: "header", read: template.readHeader, often: true},
-	}}
+	}, elsewhere: ofNode}
 	if _, err := g.block(d); err != nil {
 		return err
 	}

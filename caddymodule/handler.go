@@ -74,6 +74,11 @@ type Handler struct {
 	// it. Not together with `keep_alive`. 0: no limit. Default: 0.
 	MaxKeepAlive caddy.Duration `json:"max_keep_alive,omitempty"`
 
+	// Tells in a header of each answer from which node it comes and why that one was chosen, as in
+	// `X-Ollama-Route: node=big, reason=prefix`. Clients learn the names of nodes by it.
+	// Default: false.
+	Explain bool `json:"explain,omitempty"`
+
 	settings *gateway.Settings
 	site     *gateway.Site
 	listens  atomic.Pointer[listening]
@@ -113,7 +118,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.site, err = gateway.NewSite(gateway.SiteConfig{
 		Class: h.Class, Models: h.Models, Manage: manage, Pass: h.Pass, Keys: known, Unguarded: !guard,
-		Adjust: adjust,
+		Adjust: adjust, Explain: h.Explain,
 	})
 	if err != nil {
 		return err

@@ -103,6 +103,20 @@ func TestHandler_ChangesWhatItsSiteDoesNotLetThrough(t *testing.T) {
 	}
 }
 
+func TestHandler_ExplainsWhereItsSiteWantsIt(t *testing.T) {
+	node := startNode(t, fast("m"))
+	open, plain := socket(t), socket(t)
+	load(t, configOf(t, "ollama {\nnode "+node+" {\nname big\n}\n}",
+		"http://open {\nbind unix/"+open+"\nollama {\nexplain\n}\n}\nhttp://plain {\nbind unix/"+plain+"\nollama\n}\n"))
+	for _, test := range []struct{ name, socket, want string }{{"open", open, "node=big, reason=only"}, {"plain", plain, ""}} {
+		resp := post(t, client(t, test.socket, nil), "http://"+test.name+"/api/generate", `{"model":"m","prompt":"hi","stream":false}`)
+		resp.Body.Close()
+		if got := resp.Header.Get("X-Ollama-Route"); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
 // A site's own settings hold for that site alone.
 func TestHandler_SitesShareOneEngine(t *testing.T) {
 	node := startNode(t, fast("llama3"), fast("qwen"))

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -187,7 +188,7 @@ func (f *matrixFront) settled() {
 	}
 }
 
-// A watchedNode keeps the inference requests that a node is sent.
+// A watchedNode keeps the inference requests that a node is sent, without the gateway's own loads.
 type watchedNode struct {
 	*simnode.Node
 	instead http.HandlerFunc
@@ -206,6 +207,11 @@ func (n *watchedNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
+	if isLoad(body) {
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		n.Node.ServeHTTP(w, r)
+		return
+	}
 	n.mu.Lock()
 	n.seen, n.sent = append(n.seen, r.Clone(r.Context())), append(n.sent, string(body))
 	n.mu.Unlock()
@@ -215,6 +221,21 @@ func (n *watchedNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	n.Node.ServeHTTP(w, r)
+}
+
+// isLoad tells whether a request to a node only loads a model, as the gateway has it done before it
+// sends a call for that.
+func isLoad(body []byte) bool {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(body, &fields) != nil {
+		return false
+	}
+	for name := range fields {
+		if !slices.Contains([]string{"model", "stream", "options", "keep_alive"}, name) {
+			return false
+		}
+	}
+	return true
 }
 
 // asked gives the requests since the last time.

@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
+	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
 )
 
 const (
@@ -56,16 +57,20 @@ type Node struct {
 	// `{env.X}` or `{file./path}` stays out of saved configurations. A placeholder that is
 	// unset or empty is an error.
 	Headers map[string]string `json:"headers,omitempty"`
+
+	// Models that are kept loaded on this node. Default: none.
+	Preload []*Preload `json:"preload,omitempty"`
 }
 
 // A resolvedNode is a checked Node with defaults filled in and placeholders replaced. It
 // holds secrets and is never written anywhere.
 type resolvedNode struct {
-	name    string
-	url     *url.URL
-	slots   int
-	tls     *reverseproxy.TLSConfig
-	headers http.Header
+	name     string
+	url      *url.URL
+	slots    int
+	tls      *reverseproxy.TLSConfig
+	headers  http.Header
+	preloads []schedule.Preload
 }
 
 // resolveNodes checks nodes each by itself and all together.
@@ -136,6 +141,9 @@ func (n *Node) resolve() (*resolvedNode, error) {
 			return nil, fmt.Errorf("header %s: %w", name, err)
 		}
 		r.headers.Set(name, value)
+	}
+	if r.preloads, err = resolvePreloads(r.name, n.Preload); err != nil {
+		return nil, err
 	}
 	if n.TLS == nil {
 		return r, nil

@@ -14,6 +14,10 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
 func TestParseNodeURL(t *testing.T) {
@@ -68,6 +72,13 @@ func TestResolveNodes_RefusesWithSentence(t *testing.T) {
 		{"url placeholder", []*Node{{URL: "{env.EMPTY}"}}, "url: evaluated placeholder {env.EMPTY} is empty"},
 		{"tls over http", []*Node{{URL: "a", TLS: &reverseproxy.TLSConfig{}}}, "tls is for nodes reached over https"},
 		{"except_ports", []*Node{{URL: "https://a", TLS: &reverseproxy.TLSConfig{ExceptPorts: []string{"80"}}}}, "except_ports has no meaning"},
+		{"null preload", []*Node{{URL: "a", Preload: []*Preload{nil}}}, "preload 1: it is null; give it a model"},
+		{"preload nothing", []*Node{{URL: "a", Preload: []*Preload{{}}}}, "preload needs the name of a model"},
+		{"preload no name", []*Node{{URL: "a", Preload: []*Preload{{Model: "a b"}}}}, `"a b" is not the name of a model`},
+		{"preload hosted", []*Node{{URL: "a", Preload: []*Preload{{Model: "m:cloud"}}}}, `"m:cloud" runs at the hosted service`},
+		{"preload twice", []*Node{{URL: "a", Preload: []*Preload{{Model: "m"}, {Model: "M:latest", NumCtx: 1}}}}, "the node keeps M:latest loaded already"},
+		{"preload negative", []*Node{{URL: "a", Preload: []*Preload{{Model: "m", NumCtx: -1}}}}, "preload m: num_ctx must not be negative"},
+		{"preload threads", []*Node{{URL: "a", Preload: []*Preload{{Model: "m", NumThread: 513}}}}, "num_thread must be between 1 and 512, not 513"},
 		{"negative handshake", []*Node{{URL: "https://a", TLS: &reverseproxy.TLSConfig{HandshakeTimeout: -1}}}, "handshake_timeout must not be negative"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -92,6 +103,25 @@ func TestResolveNodes_FillsIn(t *testing.T) {
 	}
 	if nodes, err = resolveNodes(nil); err != nil || len(nodes) != 1 || nodes[0].url.String() != defaultNode {
 		t.Errorf("no nodes: got %v, %v", nodes, err)
+	}
+}
+
+func TestResolveNodes_PreloadsAsTheQueueTakesThem(t *testing.T) {
+	none, off := 0, false
+	nodes, err := resolveNodes([]*Node{{URL: "a", Name: "big", Preload: []*Preload{
+		{Model: "Llama3"}, {Model: "team/m:8b", NumCtx: 8192, NumGPU: &none, UseMmap: &off},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []schedule.Preload{
+		{Node: "big", Model: "registry.ollama.ai/library/llama3:latest"},
+		{Node: "big", Model: "registry.ollama.ai/team/m:8b", Options: wire.RunnerOptions{
+			NumCtx: wire.OptionalInt{Value: 8192, Set: true}, NumGPU: wire.OptionalInt{Set: true}, UseMMap: wire.OptionalBool{Set: true},
+		}},
+	}
+	if diff := cmp.Diff(want, nodes[0].preloads); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -1,16 +1,12 @@
 package caddymodule
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
-	"text/tabwriter"
-	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -22,7 +18,9 @@ var nodesCommand = caddycmd.Command{
 	Short: "Shows the nodes of a running gateway and what they do",
 	Long: `
 Shows each node of a running gateway: its state and why, slots, requests in flight, version,
-models on disk and models in memory.
+models on disk and models in memory. Then what is known of each model in memory: tokens per
+slot, the options it was loaded with, its size, and how fast it reads prompts and writes answers
+there. Then the last loads of each node, the newest last, with the reason for each.
 
 With "drain NAME" the node gets no more requests and finishes those it has, until "resume NAME".
 That holds over reloads, not over a restart of the gateway.
@@ -111,37 +109,4 @@ func answers(path string) bool {
 	}
 	conn.Close()
 	return true
-}
-
-// writeNodes writes the nodes as a table.
-func writeNodes(w io.Writer, nodes []nodeStatus) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NAME\tURL\tSTATE\tREASON\tSLOTS\tIN FLIGHT\tVERSION\tMODELS\tLOADED")
-	for _, n := range nodes {
-		loaded := make([]string, len(n.Runners))
-		for i, r := range n.Runners {
-			loaded[i] = strings.TrimSuffix(r.Model, ":latest")
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%d\t%s\n",
-			n.Name, n.URL, n.State+since(n.Since), cmp.Or(n.Reason, "-"), n.Slots, n.InFlight,
-			cmp.Or(n.Version, "-"), n.Models, cmp.Or(strings.Join(loaded, " "), "-"))
-	}
-	return table.Flush()
-}
-
-// since says in brackets how long ago t was, in the largest unit that says enough.
-func since(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	d := max(0, time.Since(t))
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf(" (%ds)", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf(" (%dm)", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf(" (%dh)", int(d.Hours()))
-	}
-	return fmt.Sprintf(" (%dd)", int(d.Hours()/24))
 }

@@ -2,8 +2,10 @@ package caddymodule
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -52,7 +54,9 @@ func TestStream_EachFrameIsFlushed(t *testing.T) {
 			sim := simnode.New(simnode.Options{Models: []simnode.Model{fast("m")}})
 			t.Cleanup(sim.Close)
 			node := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path != "/api/generate" {
+				body, _ := io.ReadAll(r.Body)
+				r.Body = io.NopCloser(bytes.NewReader(body))
+				if r.URL.Path != "/api/generate" || isLoad(body) {
 					sim.ServeHTTP(w, r)
 					return
 				}

@@ -45,11 +45,13 @@ func TestTelemetry_AReloadResetsNothing(t *testing.T) {
 		var scrape string
 		eventually(t, "the request is counted", func() bool { // the end is counted after the last byte is out
 			_, scrape = get(t, c, "http://localhost/metrics")
-			return strings.Contains(scrape, series+fmt.Sprint(i))
+			// So is a load: who waited for it is not held up by that.
+			return strings.Contains(scrape, series+fmt.Sprint(i)) && strings.Contains(scrape, `reason="first",result="ok"} 1`)
 		})
 		for _, want := range []string{
 			"caddy_ollama_requests_in_flight{endpoint=\"chat\"} 0", "caddy_ollama_node_up{node=", "caddy_ollama_queue_limit 512",
 			"caddy_ollama_node_requests_total{node=", "caddy_ollama_panics_total 0",
+			`caddy_ollama_route_choices_total{reason="trial"} 0`, "caddy_ollama_node_reloads_soon_total{node=",
 		} {
 			if !strings.Contains(scrape, want) {
 				t.Errorf("a scrape without %s", want)
@@ -77,6 +79,7 @@ func TestTelemetry_TheAccessLogTellsWhatBecameOfARequest(t *testing.T) {
 			Model        string  `json:"model"`
 			Node         string  `json:"node"`
 			Attempts     int     `json:"attempts"`
+			Route        string  `json:"route"`
 			FirstByte    float64 `json:"first_byte"`
 			OutputTokens int     `json:"output_tokens"`
 		} `json:"ollama"`
@@ -90,7 +93,7 @@ func TestTelemetry_TheAccessLogTellsWhatBecameOfARequest(t *testing.T) {
 	})
 	got := line.Ollama
 	if got.RequestID != id || id == "" || got.Endpoint != "v1_chat_completions" || got.Outcome != "ok" || got.Model != "fast:latest" ||
-		got.Node == "" || got.Attempts != 1 || got.FirstByte <= 0 || got.OutputTokens == 0 {
+		got.Node == "" || got.Attempts != 1 || got.Route != "only" || got.FirstByte <= 0 || got.OutputTokens == 0 {
 		t.Errorf("got %+v for request %s", got, id)
 	}
 }

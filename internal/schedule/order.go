@@ -314,6 +314,10 @@ func (o *Order) Done(err error) {
 	}
 	q.forgetLocked(snap)
 	ready := q.dispatchLocked(snap)
+	q.preloadLocked(snap) // the node may have another one to load
+	if o.Reason == ReasonPreload && err != nil {
+		time.AfterFunc(preloadAgain, q.fleetChanged) // nobody else asks for it
+	}
 	if c := q.clocks[o.key]; c != nil && c.running == 0 && !q.awaitedLocked(o.key) {
 		delete(q.clocks, o.key)
 	}

@@ -423,6 +423,27 @@ func TestPreload_IsKeptAndNeverEvicted(t *testing.T) {
 	})
 }
 
+func TestPreload_SeveralOfANodeOneAfterAnotherAndAgainAfterAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newWorkshop(t, nodes(1, 1), "a", "b")
+		s.queue.Configure(Options{Preloads: []Preload{{Node: "n0", Model: "a"}, {Node: "n0", Model: "b"}}})
+		s.next().Done(errors.New("broken file"))
+		synctest.Wait()
+		o := s.next()
+		if o == nil || o.Model != "b" {
+			t.Fatalf("then %+v, want b", o)
+		}
+		s.finish(o)
+		if o := s.next(); o != nil {
+			t.Fatalf("order %+v right after its failure", o)
+		}
+		time.Sleep(preloadAgain + time.Second)
+		if o := s.next(); o == nil || o.Model != "a" {
+			t.Errorf("order %+v after a while, want a again", o)
+		}
+	})
+}
+
 func TestRoom_LearnsWhatFits(t *testing.T) {
 	var r room
 	if r.fits(10, 1) != perhaps {

@@ -157,7 +157,7 @@ func (q *Queue) preloadLocked(snap *fleet.Snapshot) {
 		}
 		for i := range snap.Nodes {
 			v := &snap.Nodes[i]
-			if v.Node.Name() != p.Node || !v.Usable() || v.Trial() || !slices.Contains(m.Nodes, v.Node) {
+			if v.Node.Name() != p.Node || !v.Usable() || v.Trial() || v.Full || !slices.Contains(m.Nodes, v.Node) {
 				continue
 			}
 			key := runnerKey{model: m.Key, options: p.Options}
