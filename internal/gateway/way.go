@@ -175,6 +175,9 @@ func (q *request) settle() {
 	rec.Model, rec.Stream = q.call.Request.Model.Short(), q.call.Request.Stream
 	_, rec.Route = q.call.Upstream.Route()
 	rec.Tries, rec.Queue, rec.Totals = q.call.Upstream.Tries(), q.call.Upstream.QueueTime(), q.call.Upstream.Totals()
+	if node, reason := q.call.Upstream.Route(); node != "" {
+		q.engine.log.DebugContext(q.r.Context(), "a request was routed", "request_id", rec.RequestID, "model", rec.Model, "node", node, "reason", reason)
+	}
 	if !slices.ContainsFunc(rec.Tries, func(t call.Try) bool { return t.Failed }) {
 		return
 	}

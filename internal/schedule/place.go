@@ -320,6 +320,8 @@ func (q *Queue) candidateLocked(v *fleet.NodeView, m *fleet.Model, key runnerKey
 		return c, false, 0
 	case b == nil:
 		return c, true, 0
+	case b.order != nil && slices.Contains(b.order.Evict, m.Key):
+		c.Residency = Cold // it is on its way out
 	}
 	c.InFlight += b.inFlight
 	if limit, ok := v.Limit(); ok && b.inFlight >= limit {
