@@ -51,7 +51,8 @@ type try struct {
 }
 
 // begin sends the request and returns when the first frame or the object is recorded; the
-// rest of the answer is then read by a goroutine of its own. On an error nothing is left.
+// rest of the answer is then read by a goroutine of its own, or before it returns if nobody
+// reads it before its end (call.Call.Whole). On an error nothing is left.
 func (t *try) begin() (err error) {
 	t.ctx, t.cancel = context.WithCancelCause(t.Context)
 	t.release = context.AfterFunc(t.recording.Context(), func() { t.cancel(context.Cause(t.recording.Context())) })
@@ -177,6 +178,10 @@ func (t *try) beginFrames() error {
 	if err == nil && !t.judge.Complete() { // else the end tells it as well
 		t.told = true
 		t.Fleet.Begun(t.grant.Node, t.outcome())
+	}
+	if t.call.Whole {
+		t.pump(err) // to hand frames to a goroutine that waits for all of them costs a tenth of a short answer
+		return nil
 	}
 	t.Pumps.Go(func() { t.pump(err) }) // ends with the answer, its last reader, or the engine
 	return nil

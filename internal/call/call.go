@@ -31,6 +31,8 @@ type Call struct {
 	Embedding bool
 
 	Class Class
+	// Whole tells that nobody reads the answer before its end: Answer may return as late as that.
+	Whole bool
 	// Tenant is the verified name of who asks, "" where nobody verified one.
 	Tenant   string
 	Upstream *Upstream

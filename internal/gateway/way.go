@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -157,6 +158,7 @@ func (q *request) admit() (*call.Call, *body, error) {
 		Runner:    parsed.Runner.Over(model.Parameters),
 		Embedding: model.Embedding,
 		Class:     q.site.class,
+		Whole:     !parsed.Stream,
 		Tenant:    q.tenant,
 		Upstream:  call.NewUpstream(q.tries.Retries()),
 	}, body, nil
@@ -175,7 +177,7 @@ func (q *request) settle() {
 	rec.Model, rec.Stream = q.call.Request.Model.Short(), q.call.Request.Stream
 	_, rec.Route = q.call.Upstream.Route()
 	rec.Tries, rec.Queue, rec.Totals = q.call.Upstream.Tries(), q.call.Upstream.QueueTime(), q.call.Upstream.Totals()
-	if node, reason := q.call.Upstream.Route(); node != "" {
+	if node, reason := q.call.Upstream.Route(); node != "" && q.engine.log.Enabled(q.r.Context(), slog.LevelDebug) {
 		q.engine.log.DebugContext(q.r.Context(), "a request was routed", "request_id", rec.RequestID, "model", rec.Model, "node", node, "reason", reason)
 	}
 	if !slices.ContainsFunc(rec.Tries, func(t call.Try) bool { return t.Failed }) {

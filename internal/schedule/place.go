@@ -45,9 +45,7 @@ func (h *hold) keeps(model string) bool { return h != nil && (h.all || h.model =
 
 // A survey is what the nodes that could serve a call can do for it now.
 type survey struct {
-	room     [16]Candidate // on the stack for the usual fleet
 	free     []Candidate
-	coldRoom [64]int
 	cold     []int     // places in the snapshot of the nodes where it could be loaded
 	possible int       // nodes that could serve it now or later
 	resident int       // of these have it loaded as asked
@@ -75,9 +73,9 @@ func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, w *waiter, held map[
 	if m == nil {
 		return nil, q.unknownLocked(key, w)
 	}
-	var s survey
-	s.free, s.cold = s.room[:0], s.coldRoom[:0]
-	q.surveyLocked(&s, snap, m, key, ask, w, held)
+	s := &q.survey
+	*s = survey{free: s.free[:0], cold: s.cold[:0]}
+	q.surveyLocked(s, snap, m, key, ask, w, held)
 	switch {
 	case s.failed >= failedMost && s.resident == 0:
 		return nil, s.err
@@ -99,16 +97,16 @@ func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, w *waiter, held map[
 		return g, nil
 	}
 	if len(s.free) > 0 {
-		g := q.chooseLocked(&s, key, ask, w)
+		g := q.chooseLocked(s, key, ask, w)
 		if len(s.cold) > 0 && 2*s.inFlight >= s.slots && s.loading == 0 && !ask.IdleOnly {
-			if place, _ := q.bestPlaceLocked(&s, snap, m, w); place.view != nil && place.rank == placeRoom {
+			if place, _ := q.bestPlaceLocked(s, snap, m, w); place.view != nil && place.rank == placeRoom {
 				q.orderLocked(&place, m, key, ask.KeepAlive, ReasonSpread)
 			}
 		}
 		return g, nil
 	}
 	if !ask.IdleOnly {
-		q.loadLocked(&s, snap, m, key, ask, w, held)
+		q.loadLocked(s, snap, m, key, ask, w, held)
 	}
 	return nil, nil
 }

@@ -93,6 +93,7 @@ type Queue struct {
 	books                   map[*fleet.Node]*book
 	lines                   map[lineKey]*line     // of calls that want the same
 	held                    map[*fleet.Node]*hold // by calls that wait, since the last dispatch
+	survey                  survey                // of the call that is being placed
 	orders                  []*Order              // to be handed to the loader with the next unlock
 	clocks                  map[runnerKey]*clock
 	sizes                   map[string]int64         // bytes of a loaded model, by key
