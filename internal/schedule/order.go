@@ -148,51 +148,58 @@ func (q *Queue) placeOnLocked(snap *fleet.Snapshot, v *fleet.NodeView, m *fleet.
 		return p, true
 	case perhaps:
 		if p.count > 0 {
+			// To unload a copy costs less than to have the node choose what goes.
 			p.rank = placeUnknown
+			if victims := q.victimsLocked(snap, v, b, late); len(victims) > 0 && !victims[0].last {
+				p.rank, p.used, p.evict = placeCopy, victims[0].used, []string{victims[0].model}
+			}
 		}
 		return p, true
 	}
-	return p, q.evictLocked(snap, &p, b, rm, bytes+size, late)
+	p.rank = placeCopy
+	count := p.count + 1
+	bytes += size
+	for _, victim := range q.victimsLocked(snap, v, b, late) {
+		p.evict = append(p.evict, victim.model)
+		if p.used = victim.used; victim.last {
+			p.rank = placeLast
+		}
+		bytes -= victim.bytes
+		count--
+		if rm.fits(bytes, count) != no {
+			return p, true
+		}
+	}
+	return p, false
 }
 
-// evictLocked finds what has to go, the least used first: only what is idle, and not the last
-// copy of a model that somebody waits for, unless a call is late.
-func (q *Queue) evictLocked(snap *fleet.Snapshot, p *place, b *book, rm room, bytes int64, late bool) bool {
-	type victim struct {
-		r    *fleet.Runner
-		used time.Time
-		last bool
-	}
+// A victim is a loaded model that may go.
+type victim struct {
+	model string
+	bytes int64
+	used  time.Time
+	last  bool // no other node has it
+}
+
+// victimsLocked lists what may go, copies first, then the least used: only what is idle, and not the
+// last copy of a model that somebody waits for, unless a call is late.
+func (q *Queue) victimsLocked(snap *fleet.Snapshot, v *fleet.NodeView, b *book, late bool) []victim {
 	var victims []victim
-	for i := range p.view.Runners {
-		r := &p.view.Runners[i]
-		if b.busy(r.Key) || q.preloadedLocked(p.view.Node, r.Key) {
+	for i := range v.Runners {
+		r := &v.Runners[i]
+		if b.busy(r.Key) || q.preloadedLocked(v.Node, r.Key) {
 			continue
 		}
-		last := !q.residentElsewhereLocked(snap, p.view.Node, r.Key)
+		last := !q.residentElsewhereLocked(snap, v.Node, r.Key)
 		if last && !late && q.wantedLocked(r.Key) {
 			continue
 		}
-		victims = append(victims, victim{r, q.usedLocked(b, r.Key), last})
+		victims = append(victims, victim{r.Key, r.Size, q.usedLocked(b, r.Key), last})
 	}
-	// A copy before what is the last of its kind, whenever it was used.
 	slices.SortFunc(victims, func(x, y victim) int {
-		return cmp.Or(compareBool(x.last, y.last), x.used.Compare(y.used), cmp.Compare(x.r.Key, y.r.Key))
+		return cmp.Or(compareBool(x.last, y.last), x.used.Compare(y.used), cmp.Compare(x.model, y.model))
 	})
-	p.rank = placeCopy
-	count := p.count + 1
-	for _, v := range victims {
-		p.evict = append(p.evict, v.r.Key)
-		if p.used = v.used; v.last {
-			p.rank = placeLast
-		}
-		bytes -= v.r.Size
-		count--
-		if rm.fits(bytes, count) != no {
-			return true
-		}
-	}
-	return false
+	return victims
 }
 
 func compareBool(a, b bool) int {

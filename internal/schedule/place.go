@@ -18,6 +18,10 @@ const holdAfter = 5 * time.Second
 // late tells whether a call has waited for that long.
 func (w *waiter) late() bool { return w != nil && time.Since(w.came) >= holdAfter }
 
+// inNeed is how many times longer than a load the wait must be for a further copy to be tried where
+// it may cost another model its place.
+const inNeed = 4
+
 // Why a node was chosen.
 const (
 	ChoiceOnly   = "only"   // no other could serve the call
@@ -180,11 +184,16 @@ func (q *Queue) chooseLocked(s *survey, key runnerKey, ask *Ask, w *waiter) *Gra
 func (q *Queue) loadLocked(s *survey, snap *fleet.Snapshot, m *fleet.Model, key runnerKey, ask *Ask, w *waiter, held map[*fleet.Node]*hold) {
 	if s.resident+s.loading > 0 {
 		// While none is resident it is not known whether it can be loaded at all.
-		if s.resident == 0 || len(s.cold) == 0 || q.waitLocked(s, key) <= q.loadTimeLocked(key.model) {
+		wait, load := q.waitLocked(s, key), q.loadTimeLocked(key.model)
+		if s.resident == 0 || len(s.cold) == 0 || wait <= load {
 			return
 		}
-		// Not in the last place of another model.
-		if place, _ := q.bestPlaceLocked(s, snap, m, w); place.view != nil && place.rank < placeLast {
+		// Not in the last place of another model, and where nobody knows only in need.
+		worst := placeCopy
+		if wait > inNeed*load {
+			worst = placeUnknown
+		}
+		if place, _ := q.bestPlaceLocked(s, snap, m, w); place.view != nil && place.rank <= worst {
 			q.orderLocked(&place, m, key, ask.KeepAlive, ReasonWait)
 		}
 		return
