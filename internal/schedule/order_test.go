@@ -398,6 +398,46 @@ func TestPlace_AFurtherCopyOnlyWhereTheWaitIsLongerThanALoad(t *testing.T) {
 	}
 }
 
+func TestPlace_ACopyGoesBeforeANodeHasToChoose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := nodes(2, 1)
+		s := newWorkshop(t, all, "a", "b", "c")
+		s.has(all[0], "a")
+		s.has(all[1], "a", "b")
+		got := s.ask(t.Context(), Ask{Model: "c"})
+		o := s.next()
+		// Nobody knows whether either has room for one more.
+		if !slices.Equal(o.Evict, []string{"a"}) {
+			t.Errorf("evicts %v, want one of the two copies to go", o.Evict)
+		}
+		s.finish(o)
+		s.grant(got).Release()
+	})
+}
+
+func TestPlace_WhatIsOnItsWayOutGetsNoCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := nodes(1, 2)
+		s := newWorkshop(t, all, "a", "b")
+		s.queue.bookLocked(all[0]).room = room{heldBytes: 100, heldCount: 1, fullBytes: 200, fullCount: 2}
+		s.has(all[0], "a")
+		b := s.ask(t.Context(), Ask{Model: "b"})
+		o := s.next()
+		a := s.ask(t.Context(), Ask{Model: "a"})
+		if len(a) != 0 {
+			t.Fatalf("got %v while it is being unloaded", <-a)
+		}
+		s.finish(o)
+		s.grant(b).Release()
+		back := s.next()
+		if back == nil || back.Model != "a" {
+			t.Fatalf("then %+v, want a again", back)
+		}
+		s.finish(back)
+		s.grant(a).Release()
+	})
+}
+
 func TestPreload_IsKeptAndNeverEvicted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		all := nodes(1, 1)
