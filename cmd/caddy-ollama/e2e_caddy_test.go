@@ -97,8 +97,8 @@ func TestCaddy_RunsTheExampleAndReloadsIt(t *testing.T) {
 	socket := filepath.Join(home, "admin.sock")
 	httpPort, publicPort, redirectPort := freePort(t), freePort(t), freePort(t)
 	edit := strings.NewReplacer(
-		"{\n\tollama {\n\t\tnode http://10.0.0.1:11434\n", fmt.Sprintf("{\n\tadmin unix/%s|0600\n\tpersist_config off\n\tskip_install_trust\n\tlocal_certs\n"+
-			"\thttp_port %s\n\thttps_port %s\n\tgrace_period 5s\n\tollama {\n\t\tnode %s\n", socket, redirectPort, publicPort, nodes[0]),
+		"{\n\tollama {\n\t\tnode http://10.0.0.1:11434 {\n", fmt.Sprintf("{\n\tadmin unix/%s|0600\n\tpersist_config off\n\tskip_install_trust\n\tlocal_certs\n"+
+			"\thttp_port %s\n\thttps_port %s\n\tgrace_period 5s\n\tollama {\n\t\tnode %s {\n", socket, redirectPort, publicPort, nodes[0]),
 		"https://10.0.0.2", nodes[1], "http://:8080", "http://:"+httpPort)
 	file := filepath.Join(home, "Caddyfile")
 	write := func(text string) {

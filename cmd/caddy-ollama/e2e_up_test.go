@@ -75,7 +75,11 @@ func TestUp_NeedsNothing(t *testing.T) {
 
 	t.Run("nodes", func(t *testing.T) {
 		for _, args := range [][]string{{"nodes"}, {"ollama", "nodes"}} {
-			table := strings.Split(strings.TrimSpace(mustAsk(t, g.env, args...)), "\n")
+			nodes, loaded, _ := strings.Cut(mustAsk(t, g.env, args...), "\n\n")
+			if !strings.Contains(loaded, "sim-small") {
+				t.Errorf("%q: what has been loaded is %s", args, loaded)
+			}
+			table := strings.Split(strings.TrimSpace(nodes), "\n")
 			if len(table) != 4 || !strings.HasPrefix(table[0], "NAME") {
 				t.Fatalf("%q: got\n%s\nwant a head and three nodes", args, strings.Join(table, "\n"))
 			}
