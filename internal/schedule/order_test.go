@@ -230,6 +230,22 @@ func TestOrder_WhatAllNodesFailIsNotTriedOnAllOfThem(t *testing.T) {
 	})
 }
 
+func TestOrder_WhenALoadHasFailedAnEjectedNodeIsTheLastResort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := nodes(2, 1)
+		s := newWorkshop(t, all, "a")
+		snap := snapshot(all, []string{"a"}, map[*fleet.Node][]string{all[1]: {"a"}})
+		ejected(&snap.Nodes[1])
+		s.fleet.set(snap)
+		got := s.ask(t.Context(), Ask{Model: "a"})
+		s.next().Done(errors.New("broken file"))
+		synctest.Wait()
+		if g := s.grant(got); g.Node != all[1] || g.Reason != ChoiceTrial {
+			t.Errorf("granted %s for %q, want the ejected node", g.Node.Name(), g.Reason)
+		}
+	})
+}
+
 func TestOrder_ALoadDoesNotCountAsWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newWorkshop(t, nodes(1, 1), "a")

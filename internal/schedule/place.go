@@ -84,12 +84,12 @@ func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, w *waiter, held map[
 	case s.failed >= failedMost && s.resident == 0:
 		return nil, s.err
 	case s.possible > 0:
-	case s.err != nil:
-		return nil, s.err
 	case s.resort.Node != nil:
 		return q.tryLocked(s.resort, key), nil
 	case s.tried:
 		return nil, nil
+	case s.err != nil:
+		return nil, s.err
 	default:
 		return nil, ErrNoNode
 	}
