@@ -233,6 +233,7 @@ func (p *process) kill() error {
 }
 
 func (p *process) stop() {
+	p.killed.Store(true) // it may end by itself, its input being over, before it is told to
 	p.stdin.Close()
 	p.cancel()
 }
