@@ -272,7 +272,7 @@ func (c *chaosRun) account(logFile string) {
 		if said.ID != "" {
 			tries[said.ID] = said.Tries
 		}
-		if said.Message == "a model was loaded" { // at this level only what failed
+		if said.Message == "a model could not be loaded" {
 			loads = append(loads, failedLoad{said.Node, said.Model, time.UnixMicro(int64(said.At * 1e6))})
 		}
 	}

@@ -85,7 +85,7 @@ func (l *Loader) load(o *schedule.Order) (Outcome, error) {
 	}
 	// 0 would unload it again before anybody has used it: the call itself says it once more.
 	if o.KeepAlive != nil && *o.KeepAlive != 0 {
-		body["keep_alive"] = o.KeepAlive.Nanoseconds()
+		body["keep_alive"] = -1 // for ever
 		if *o.KeepAlive > 0 {
 			body["keep_alive"] = o.KeepAlive.String()
 		}

@@ -71,11 +71,11 @@ func newEngine(log *slog.Logger, choose schedule.Choice) *Engine {
 // Loaded implements attempt.LoadLog.
 func (e *Engine) Loaded(node, model, reason, result string, took time.Duration) {
 	e.observer.Loaded(node, reason, result, took)
-	level := slog.LevelDebug
+	level, text := slog.LevelDebug, "a model was loaded"
 	if result != string(attempt.OK) && result != string(attempt.Canceled) {
-		level = slog.LevelWarn
+		level, text = slog.LevelWarn, "a model could not be loaded"
 	}
-	e.log.Log(e.ctx, level, "a model was loaded", "node", node, "model", model, "reason", reason, "result", result, "took", took)
+	e.log.Log(e.ctx, level, text, "node", node, "model", model, "reason", reason, "result", result, "took", took)
 }
 
 // Observe has an observer told of each request from now on. It is for the time before the

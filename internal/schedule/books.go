@@ -19,7 +19,7 @@ type book struct {
 	failed   map[runnerKey]failure
 	used     map[string]time.Time // when a model was granted last, by key
 	speeds   map[string]Speed     // by key of the model
-	known    map[runnerKey]*known
+	known    map[string]*known    // by key of the model: a node has one runner of it, and each load begins anew
 	room     room
 
 	loads []LoadRecord // the last few
@@ -33,7 +33,7 @@ func (q *Queue) bookLocked(n *fleet.Node) *book {
 	if b == nil {
 		b = &book{
 			runners: make(map[runnerKey]*use), used: make(map[string]time.Time),
-			speeds: make(map[string]Speed), known: make(map[runnerKey]*known),
+			speeds: make(map[string]Speed), known: make(map[string]*known),
 		}
 		q.books[n] = b
 	}
@@ -180,6 +180,7 @@ func (q *Queue) grantLocked(c Candidate, key runnerKey) *Grant {
 	u.inFlight++
 	if c.Residency != Resident {
 		b.loading = u
+		delete(b.known, key.model)
 	}
 	now := time.Now()
 	b.used[key.model] = now

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
@@ -75,7 +76,7 @@ func (q *Queue) expectLocked(c *Candidate, key runnerKey, turns []wire.Turn) {
 	if len(turns) > 0 {
 		bytes = turns[len(turns)-1].Bytes
 		if b := q.books[c.Node]; b != nil {
-			c.Known = b.known[key].match(turns)
+			c.Known = b.known[key.model].match(turns)
 		}
 	}
 	output := q.outputs[key.model]
@@ -186,27 +187,21 @@ func (k *known) add(turns []wire.Turn) {
 }
 
 // rememberLocked notes what a runner will have worked on.
-func (b *book) rememberLocked(key runnerKey, turns []wire.Turn) {
-	if len(turns) == 0 {
-		return
-	}
-	k := b.known[key]
+func (b *book) rememberLocked(model string, turns []wire.Turn) {
+	k := b.known[model]
 	if k == nil {
 		k = &known{steps: make(map[uint64]uint64)}
-		b.known[key] = k
+		b.known[model] = k
 	}
 	k.add(turns)
 }
 
 // forgetRunnersLocked drops what runners remembered that are gone.
 func (b *book) forgetRunnersLocked(v *fleet.NodeView) {
-	for key := range b.known {
-		gone := true
-		for i := range v.Runners {
-			gone = gone && v.Runners[i].Key != key.model
-		}
-		if gone && b.runners[key] == nil {
-			delete(b.known, key)
+	for model := range b.known {
+		listed := slices.ContainsFunc(v.Runners, func(r fleet.Runner) bool { return r.Key == model })
+		if !listed && !b.busy(model) {
+			delete(b.known, model)
 		}
 	}
 }

@@ -107,4 +107,5 @@ func (q *Queue) outLocked(w *waiter, l *line) {
 		}
 	}
 	delete(q.lines, keyOf(w))
+	q.forgetRunnerLocked(w.key)
 }

@@ -261,6 +261,7 @@ func (q *Queue) orderLocked(p *place, m *fleet.Model, key runnerKey, keepAlive *
 		}
 	}
 	b.order = o
+	delete(b.known, o.Model)
 	q.clockLocked(key).start(o.began)
 	q.orders = append(q.orders, o)
 }
@@ -322,12 +323,10 @@ func (o *Order) Done(err error) {
 	q.forgetLocked(snap)
 	ready := q.dispatchLocked(snap)
 	q.preloadLocked(snap) // the node may have another one to load
-	if o.Reason == ReasonPreload && err != nil {
+	if o.Reason == ReasonPreload && err != nil && !q.stopping {
 		time.AfterFunc(preloadAgain, q.fleetChanged) // nobody else asks for it
 	}
-	if c := q.clocks[o.key]; c != nil && c.running == 0 && !q.awaitedLocked(o.key) {
-		delete(q.clocks, o.key)
-	}
+	q.forgetRunnerLocked(o.key)
 	q.unlock(ready)
 }
 
@@ -354,8 +353,20 @@ func (b *book) fail(key runnerKey, f failure) {
 	b.failed[key] = f
 }
 
-// awaitedLocked tells whether a call waits for a runner.
-func (q *Queue) awaitedLocked(key runnerKey) bool { return q.waitingLocked(key) > 0 }
+// forgetRunnerLocked drops what is only kept for those who wait for a runner, once nobody does:
+// clients name as many as they like.
+func (q *Queue) forgetRunnerLocked(key runnerKey) {
+	if c := q.clocks[key]; c == nil || c.running > 0 || q.waitingLocked(key) > 0 {
+		return
+	}
+	delete(q.clocks, key)
+	for _, b := range q.books {
+		if f, ok := b.failed[key]; ok && !isPlain(f.err) && f.until.After(f.at.Add(preloadAgain)) {
+			f.until = f.at.Add(preloadAgain)
+			b.failed[key] = f
+		}
+	}
+}
 
 // waitingLocked is how many calls wait for a runner.
 func (q *Queue) waitingLocked(key runnerKey) int {

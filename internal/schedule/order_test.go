@@ -245,6 +245,45 @@ func TestOrder_WhenALoadHasFailedAnEjectedNodeIsTheLastResort(t *testing.T) {
 	})
 }
 
+// Clients name as many runner options as they like.
+func TestOrder_WhatNobodyWaitsForIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newWorkshop(t, nodes(2, 1), "a")
+		for i := range 200 {
+			ctx, leave := context.WithCancel(t.Context())
+			got := s.ask(ctx, Ask{Model: "a", Requested: options(1000 + i), Effective: options(1000 + i), Turns: turns(uint64(i))})
+			switch o := s.next(); i % 3 {
+			case 0:
+				snap := snapshot(s.nodes, s.models, nil)
+				viewOf(snap, o.Node).Runners = []fleet.Runner{{Key: "a", Digest: "a", Exact: true, Options: o.Options}}
+				s.fleet.set(snap)
+				o.Done(nil)
+				synctest.Wait()
+				s.grant(got).Release()
+			case 1:
+				leave()
+				synctest.Wait()
+				o.Done(errors.New("broken file"))
+			case 2:
+				o.Done(errors.New("broken file"))
+				s.next().Done(errors.New("broken file"))
+				<-got
+			}
+			leave()
+			synctest.Wait()
+			time.Sleep(time.Second)
+		}
+		if n := len(s.queue.clocks) + len(s.queue.lines); n != 0 {
+			t.Errorf("%d clocks and lines are left", n)
+		}
+		for _, b := range s.queue.books {
+			if len(b.known) > 1 || len(b.failed) > 60 {
+				t.Errorf("%d conversations' runners and %d failures are remembered", len(b.known), len(b.failed))
+			}
+		}
+	})
+}
+
 func TestOrder_ALoadDoesNotCountAsWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newWorkshop(t, nodes(1, 1), "a")

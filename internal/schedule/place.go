@@ -162,7 +162,7 @@ func (q *Queue) chooseLocked(s *survey, key runnerKey, ask *Ask, w *waiter) *Gra
 	g := q.grantLocked(chosen, key)
 	if n := len(ask.Turns); n > 0 {
 		g.bytes = ask.Turns[n-1].Bytes
-		q.books[g.Node].rememberLocked(key, ask.Turns)
+		q.books[g.Node].rememberLocked(key.model, ask.Turns)
 	}
 	g.Others = s.possible - 1
 	switch {

@@ -218,6 +218,20 @@ func TestPreload_SeveralOfANodeOneAfterAnotherAndAgainAfterAFailure(t *testing.T
 	})
 }
 
+func TestPreload_NothingIsOrderedAfterTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newWorkshop(t, nodes(1, 1), "a", "b")
+		s.queue.Configure(Options{Preloads: []Preload{{Node: "n0", Model: "a"}, {Node: "n0", Model: "b"}}})
+		o := s.next()
+		s.queue.Stop()
+		o.Done(ErrStopping)
+		time.Sleep(2 * preloadAgain)
+		if o := s.next(); o != nil {
+			t.Errorf("order %+v after the end", o)
+		}
+	})
+}
+
 func TestRoom_LearnsWhatFits(t *testing.T) {
 	var r room
 	if r.fits(10, 1) != perhaps {

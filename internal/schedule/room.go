@@ -147,7 +147,7 @@ const preloadAgain = 30 * time.Second
 
 // preloadLocked orders what is to be kept loaded and is not.
 func (q *Queue) preloadLocked(snap *fleet.Snapshot) {
-	if q.loader == nil {
+	if q.loader == nil || q.stopping {
 		return
 	}
 	for _, p := range q.opts.Preloads {
