@@ -1,7 +1,7 @@
 # One set of build flags everywhere (the defaults): another set would compile Caddy a second
 # time, which takes minutes.
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-engine test-caddy test-clients race lint fmt chaos fuzz bench bench-micro need-go need-cc need-npm
+.PHONY: help build run test test-engine test-caddy test-clients race lint fmt chaos fuzz bench bench-micro need-go need-cc need-redis need-npm
 
 GO      ?= go
 ENGINE  := ./internal/...
@@ -23,7 +23,7 @@ run: need-go ## the gateway on http://localhost:8080, no file needed
 
 test: test-engine test-caddy test-clients ## everything that CI checks
 
-test-engine: need-go need-cc ## the packages without Caddy, under the race detector
+test-engine: need-go need-cc need-redis ## the packages without Caddy, under the race detector
 	$(GO) vet $(ENGINE)
 	$(GO) test -race -timeout 10m $(ENGINE)
 
@@ -40,7 +40,7 @@ $(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json $(CLIEN
 	cd $(CLIENTS) && npm ci --ignore-scripts --loglevel=error
 	@touch $@
 
-race: need-go need-cc ## all packages under the race detector: compiles Caddy once more
+race: need-go need-cc need-redis ## all packages under the race detector: compiles Caddy once more
 	$(GO) test -race -timeout 40m ./...
 
 lint: need-go ## gofumpt, vet and staticcheck, at pinned versions
@@ -75,6 +75,12 @@ need-cc:
 	@command -v gcc >/dev/null || command -v clang >/dev/null || \
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy gcc libc6-dev; } || \
 		{ echo "a C compiler is needed for the race detector: install gcc"; exit 1; }
+
+# Tests start servers of their own. Where installing starts one, too, nothing uses that.
+need-redis:
+	@command -v redis-server >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy redis-server; } || \
+		{ echo "a redis-server is needed for the tests of what gateways share: install redis-server (7.0 or newer)"; exit 1; }
 
 # The npm clients want node 20; where it is older, npm brings another one for the tests alone.
 need-npm:

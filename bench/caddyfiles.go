@@ -9,6 +9,10 @@ type caddyfileFields struct {
 	Gateway bool
 	Nodes   []string
 	Slots   int
+
+	Cache  []string // what stands in the block cache; nil: no such block
+	Shared bool     // all clients of all gateways share their answers
+	Body   string   // what plain Caddy answers to everything; "": it asks the nodes
 }
 
 // plainCaddyfile is what the two proxies run: the same server, and in it either handler. The
@@ -97,6 +101,53 @@ http://:{{.Port}} {
 			dial_timeout 2s
 			keepalive_idle_conns_per_host 256
 		}
+	}
+{{- end}}
+}
+`))
+
+// cacheCaddyfile is the plain one, but for the cache, and for what plain Caddy answers.
+var cacheCaddyfile = template.Must(template.New("").Parse(`{
+	admin unix/{{.Admin}}
+	persist_config off
+	auto_https off
+{{- if .Gateway}}
+	ollama {
+{{- $slots := .Slots}}
+{{- range .Nodes}}
+		node {{.}} {
+			slots {{$slots}}
+		}
+{{- end}}
+		queue {
+			max_length 8192
+		}
+{{- with .Cache}}
+		cache {
+{{- range .}}
+			{{.}}
+{{- end}}
+		}
+{{- end}}
+	}
+{{- end}}
+}
+
+http://:{{.Port}} {
+	bind 127.0.0.1
+{{- if and .Gateway .Shared}}
+	ollama {
+		tenant shared
+	}
+{{- else if .Gateway}}
+	ollama
+{{- else if .Body}}
+	header Content-Type "application/json; charset=utf-8"
+	respond ` + "`{{.Body}}`" + `
+{{- else}}
+	reverse_proxy {{range .Nodes}}{{.}} {{end}}{
+		lb_policy least_conn
+		flush_interval -1
 	}
 {{- end}}
 }

@@ -19,8 +19,12 @@ const (
 	answerTimeout = 60 * time.Second
 )
 
-// errCut says that a stream ended before its final record, in whatever way.
-var errCut = errors.New("the stream was cut")
+var (
+	// errCut says that a stream ended before its final record, in whatever way.
+	errCut = errors.New("the stream was cut")
+	// errFresh says that a node has just made an answer that should have been a stored one.
+	errFresh = errors.New("the answer was not stored before")
+)
 
 // A client asks one address over one connection that is kept alive, one request at a time.
 // It is no net/http client: that one's price is near that of the proxies to be measured.
@@ -28,6 +32,7 @@ type client struct {
 	ctx  context.Context // the load's: its end closes the connection
 	addr string
 	from net.Addr // the address it dials from; nil for any
+	made []byte   // answers must have been made before, as nodes write times; nil: whenever
 
 	conn    net.Conn // nil before the first request and after a failure
 	release func() bool
@@ -42,6 +47,7 @@ type observer struct {
 	stamped bool            // the ages of records are wanted
 	ages    []time.Duration // from the node's stamp to the client, of the records with text
 	records int
+	bytes   int           // of the body
 	first   time.Duration // from the request to the first record
 }
 
@@ -61,7 +67,7 @@ func (c *client) ask(p prompt, stream bool, o *observer) (err error) {
 	if stream {
 		return c.readStream(p, begun, o)
 	}
-	return c.readSingle(p)
+	return c.readSingle(p, o)
 }
 
 // send sends the request and reads up to the body of an answer with status 200. All of the
@@ -107,9 +113,13 @@ func (c *client) readStream(p prompt, begun time.Time, o *observer) error {
 			o.first = time.Since(begun)
 		}
 		o.records++
+		o.bytes += len(record) + 1
 		if i == p.words {
 			if !bytes.Contains(record, []byte(`"done":true`)) {
 				return fmt.Errorf("not the final record: %.200q", record)
+			}
+			if err := c.checkMade(record); err != nil {
+				return err
 			}
 			if err := p.checkContent(record, p.words, p.words); err != nil {
 				return err
@@ -129,7 +139,7 @@ func (c *client) readStream(p prompt, begun time.Time, o *observer) error {
 	}
 }
 
-func (c *client) readSingle(p prompt) error {
+func (c *client) readSingle(p prompt, o *observer) error {
 	object, err := c.body.next()
 	if err != nil {
 		return fmt.Errorf("read the answer: %w", err)
@@ -137,10 +147,30 @@ func (c *client) readSingle(p prompt) error {
 	if !bytes.Contains(object, []byte(`"done":true`)) {
 		return fmt.Errorf("not done: %.200q", object)
 	}
+	o.bytes += len(object)
+	if err := c.checkMade(object); err != nil {
+		return err
+	}
 	if err := p.checkContent(object, 0, p.words); err != nil {
 		return err
 	}
 	return c.readEnd()
+}
+
+// checkMade tells an answer that is stored from one that a node has just made, by the node's own
+// stamp: what a cache says of itself proves nothing.
+func (c *client) checkMade(record []byte) error {
+	if c.made == nil {
+		return nil
+	}
+	stamp, ok := stampOf(record)
+	if !ok {
+		return fmt.Errorf("no stamp in %.200q", record)
+	}
+	if bytes.Compare(stamp, c.made) >= 0 {
+		return fmt.Errorf("%w: %s, not before %s", errFresh, stamp, c.made)
+	}
+	return nil
 }
 
 // readEnd reads what ends an answer that is complete, so that the connection is free.

@@ -19,12 +19,15 @@ type load struct {
 	rate    int           // words a second, 0 for all at once
 	spread  time.Duration // within which clients begin: what begins together stays together
 	stamped bool          // the ages of records are wanted
+	known   int           // prompts that are asked again and again; 0: each once
 	answers int           // for each client; or, if 0,
 	lasting time.Duration // until when new requests are begun
 
 	// In how many turns a round divides the load among the peers: what else the machine does
 	// changes within seconds, and shall meet all of them. 0 is 1.
 	turns int
+
+	deterministic bool // a cache may keep the answers
 }
 
 // turn is the part of the load that is put on a peer at a time.
@@ -44,6 +47,7 @@ const warmTime = 200 * time.Millisecond
 type sample struct {
 	answers int // right ones
 	records int // of streams
+	bytes   int // of the bodies of right answers
 	failed  int // answers that were not right, cut ones included, warm-up included
 	cut     int // streams that ended before their final record
 	fault   error
@@ -85,6 +89,7 @@ func (s *sample) settle() {
 func (s *sample) add(o *sample) {
 	s.answers += o.answers
 	s.records += o.records
+	s.bytes += o.bytes
 	s.failed += o.failed
 	s.cut += o.cut
 	if s.fault == nil {
@@ -101,13 +106,20 @@ func (l load) run(ctx context.Context, p *peer, nodes []int, nonce *uint64) (*sa
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	runtime.GC() // what the last load has left is not this one's
+	var made []byte
+	if l.known > 0 && p.stores {
+		made = new(clock).appendStamp(nil, time.Now())
+	}
+	if p.fixed {
+		l.known = 1
+	}
 
 	workers := make([]*worker, l.clients)
 	var warm, done sync.WaitGroup
 	start := make(chan struct{})
 	warmUntil := time.Now().Add(warmTime)
 	for i := range workers {
-		w := &worker{load: l, client: client{ctx: ctx, addr: p.addrs[i%len(p.addrs)]}, nonce: *nonce + uint64(i)<<32}
+		w := &worker{load: l, client: client{ctx: ctx, addr: p.addrs[i%len(p.addrs)], made: made}, nonce: *nonce + uint64(i)<<32}
 		workers[i] = w
 		warm.Add(1)
 		done.Go(func() { // ends with its answers, or with ctx
@@ -179,7 +191,7 @@ func (w *worker) warmUp(ctx context.Context, until time.Time) {
 			break
 		}
 	}
-	w.sample.answers, w.sample.records = 0, 0
+	w.sample.answers, w.sample.records, w.sample.bytes = 0, 0, 0
 	w.sample.calls, w.sample.firsts = w.sample.calls[:0], w.sample.firsts[:0]
 }
 
@@ -199,14 +211,24 @@ func (w *worker) measure(ctx context.Context) {
 	w.sample.ages = o.ages
 }
 
+// next is what is asked next.
+func (w *worker) next(rate int) prompt {
+	w.nonce++
+	p := prompt{words: w.load.words, rate: rate, nonce: w.nonce, deterministic: w.load.deterministic}
+	if w.load.known > 0 {
+		p.nonce = firstKnown + w.nonce%uint64(w.load.known)
+	}
+	return p
+}
+
 // failurePause keeps a peer that refuses everything from being asked in a busy loop.
 const failurePause = 5 * time.Millisecond
 
 func (w *worker) ask(ctx context.Context, rate int, o *observer) {
-	w.nonce++
-	o.records = 0
+	p := w.next(rate)
+	o.records, o.bytes = 0, 0
 	begun := time.Now()
-	err := w.client.ask(prompt{words: w.load.words, rate: rate, nonce: w.nonce}, w.load.stream, o)
+	err := w.client.ask(p, w.load.stream, o)
 	took := time.Since(begun)
 	if ctx.Err() != nil {
 		return
@@ -225,6 +247,7 @@ func (w *worker) ask(ctx context.Context, rate int, o *observer) {
 		return
 	}
 	s.answers++
+	s.bytes += o.bytes
 	s.calls = append(s.calls, took)
 	if w.load.stream {
 		s.firsts = append(s.firsts, o.first)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -35,13 +36,13 @@ func run(args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	binary := flags.String("binary", "bin/caddy-ollama", "the `file` to measure")
-	rounds := flags.Int("rounds", 5, "how often each peer is measured in each scenario; those of faults, of idle clients and of routing have one round")
+	rounds := flags.Int("rounds", 5, "how often each peer is measured in each scenario; those of faults, of idle clients and of routing, and cache-memory, have one round")
 	names := flags.String("scenarios", "all", "comma-separated `names`, or parts of names")
 	duration := flags.Duration("duration", 2*time.Second, "of each measurement of a rate")
 	words := flags.Int("words", 8, "of an unstreamed answer: what a node streams to the gateway as so many records")
-	quick := flags.Bool("quick", false, "about a minute: two rounds of shorter loads, and neither faults nor idle clients nor routing unless they are named")
+	quick := flags.Bool("quick", false, "about a minute: two rounds of shorter loads, and neither faults nor idle clients nor routing nor the cache unless they are named")
 	out := flags.String("out", "", "a `file` for the report, besides the standard output")
-	profile := flags.String("profile", "", "a `directory` for CPU and heap profiles of rate-64 and records-64")
+	profile := flags.String("profile", "", "a `directory` for CPU and heap profiles of rate-64, records-64, cache-call-64, cache-stream-100 and cache-miss-64")
 	keep := flags.Bool("keep", false, "keep the directory with logs and Caddyfiles: the last scenario's")
 	played := roleFlags(flags)
 	if err := flags.Parse(args); err != nil {
@@ -64,7 +65,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	if *quick && *names == "all" {
-		what.drills, what.crowds, what.routings = nil, nil, nil
+		what = selection{scenarios: what.scenarios}
 	}
 	if _, err := usageOf([]int{os.Getpid()}); err != nil {
 		return fmt.Errorf("the bench reads /proc, as Linux has it: %w", err)
@@ -145,7 +146,7 @@ type bench struct {
 
 // measure measures whatever was chosen.
 func (b *bench) measure(ctx context.Context, what selection) (all results, err error) {
-	for _, sc := range what.scenarios {
+	for _, sc := range slices.Concat(what.scenarios, what.caches) {
 		r, err := b.run(ctx, sc)
 		if err != nil {
 			return all, fmt.Errorf("%s: %w", sc.name, err)
@@ -179,6 +180,13 @@ func (b *bench) measure(ctx context.Context, what selection) (all results, err e
 		}
 		all.routings = append(all.routings, r)
 	}
+	for _, h := range what.hoards {
+		r := hoardResult{hoard: h}
+		if r.samples, err = b.hoard(ctx, h); err != nil {
+			return all, fmt.Errorf("%s: %w", h.name, err)
+		}
+		all.hoards = append(all.hoards, r)
+	}
 	return all, nil
 }
 
@@ -192,20 +200,36 @@ func (b *bench) run(ctx context.Context, sc scenario) (r result, err error) {
 			err = cause // says more than the failure it has led to
 		}
 	}()
-	f, err := startFleet(ctx, b.binary, b.dir, plainSetup, cancel)
+	r.scenario = sc
+	with := plainSetup
+	if sc.setup != nil {
+		with = *sc.setup
+	}
+	if with.redis {
+		if r.skipped = noRedis(); r.skipped != "" {
+			return r, nil
+		}
+	}
+	f, err := startFleet(ctx, b.binary, b.dir, with, cancel)
 	if err != nil {
 		return result{}, err
 	}
 	defer f.Close()
+	if err := sc.prepare(ctx, f); errors.Is(err, errNotInRedis) {
+		r.skipped = err.Error()
+		return r, nil
+	} else if err != nil {
+		return result{}, err
+	}
 
-	r.scenario = sc
+	peers := f.among(sc.peers())
 	for n := range b.rounds {
 		fmt.Fprintf(b.progress, "%s, round %d of %d\n", sc.name, n+1, b.rounds)
 		samples := make(round)
 		for turn := range max(sc.load.turns, 1) {
 			// Whoever comes first after a pause is not always the same one.
-			for i := range f.peers {
-				p := f.peers[(n+turn+i)%len(f.peers)]
+			for i := range peers {
+				p := peers[(n+turn+i)%len(peers)]
 				s, err := sc.load.run(ctx, p, f.nodes, &b.nonce)
 				if err != nil {
 					return result{}, err
@@ -220,6 +244,13 @@ func (b *bench) run(ctx context.Context, sc scenario) (r result, err error) {
 			s.settle()
 		}
 		r.rounds = append(r.rounds, samples)
+	}
+	if sc.after != nil {
+		note, err := sc.after(ctx, f)
+		if err != nil {
+			return result{}, err
+		}
+		r.notes = append(r.notes, note)
 	}
 	if b.profile != "" && sc.profile {
 		fmt.Fprintf(b.progress, "%s: profiles\n", sc.name)

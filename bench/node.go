@@ -143,12 +143,17 @@ func (n *nodeConn) write(status int, contentType string, body []byte) error {
 
 // single answers with all words in one object.
 func (n *nodeConn) single(p prompt) error {
+	n.whole(p)
+	return n.write(200, jsonType, n.record)
+}
+
+// whole makes the record that has all words.
+func (n *nodeConn) whole(p prompt) {
 	n.openRecord()
 	for i := range p.words {
 		n.record = p.appendWord(n.record, i)
 	}
 	n.closeLast(p)
-	return n.write(200, jsonType, n.record)
 }
 
 // stream answers with a record a word, each in a chunk and a write of its own.
@@ -216,19 +221,25 @@ func (k *clock) appendStamp(b []byte, t time.Time) []byte {
 
 var createdKey = []byte(`"created_at":"`)
 
+// stampOf is the time that is written in a record. Of two, the later one is the greater text.
+func stampOf(record []byte) (stamp []byte, ok bool) {
+	i := bytes.Index(record, createdKey)
+	const length = len("2006-01-02T15:04:05.000000000Z")
+	if i < 0 || len(record) < i+len(createdKey)+length {
+		return nil, false
+	}
+	stamp = record[i+len(createdKey):][:length]
+	return stamp, stamp[length-1] == 'Z'
+}
+
 // ageOf is how long before now a record was stamped. It must be less than a minute ago.
 func ageOf(record []byte, now time.Time) (age time.Duration, ok bool) {
-	i := bytes.Index(record, createdKey)
-	const text = len("2006-01-02T15:04:05.000000000Z")
-	if i < 0 || len(record) < i+len(createdKey)+text {
-		return 0, false
-	}
-	stamp := record[i+len(createdKey):][:text]
-	if stamp[text-1] != 'Z' {
+	stamp, ok := stampOf(record)
+	if !ok {
 		return 0, false
 	}
 	var nanos int64
-	for _, c := range stamp[20 : text-1] {
+	for _, c := range stamp[20 : len(stamp)-1] {
 		nanos = nanos*10 + int64(c-'0')
 	}
 	nanos += (int64(stamp[17]-'0')*10 + int64(stamp[18]-'0')) * int64(time.Second)

@@ -23,10 +23,15 @@ import (
 
 // The peers, by the names they have in the report.
 const (
-	direct  = "direct"
-	caddy   = "caddy"
-	gateway = "gateway"
+	direct   = "direct"
+	caddy    = "caddy"
+	gateway  = "gateway"
+	uncached = "uncached" // a gateway without the word cache, beside one with it
+	redis    = "redis"    // a gateway whose answers are in Redis, beside one that has them in memory
 )
+
+// isGateway tells whether a proxy is this project.
+func isGateway(name string) bool { return name != caddy }
 
 // readyTimeout bounds the start of a process on a busy machine.
 const readyTimeout = 30 * time.Second
@@ -38,6 +43,9 @@ type peer struct {
 	pids  []int
 	admin string // path of the admin socket, if it is a Caddy
 	cold  bool   // its nodes have no model loaded
+
+	fixed  bool // it answers everything with the answer to the first known prompt
+	stores bool // it answers known prompts without a node
 }
 
 // A fleet is the nodes and all peers before them, in processes of their own.
@@ -48,6 +56,7 @@ type fleet struct {
 	nodes   []int // pids
 	peers   []*peer
 	running []*process
+	redis   string // address, "" for none
 }
 
 // nodeCount is what the reference measurements had.
@@ -62,6 +71,10 @@ type setup struct {
 	config  *template.Template
 	slots   int                 // of a node, for the gateway
 	answers func(*client) error // asks a peer something and checks the answer
+
+	caches map[string][]string // what stands in the block cache of the gateways that have one
+	body   string              // what plain Caddy answers to everything; "": it asks the nodes
+	redis  bool                // there is a redis-server
 }
 
 // plainSetup has nodes that answer at once, and both proxies.
@@ -92,6 +105,11 @@ func startFleet(ctx context.Context, binary, dir string, with setup, lost func(e
 		}
 	}
 	f.peers = []*peer{all}
+	if with.redis {
+		if err := f.startRedis(ctx); err != nil {
+			return nil, err
+		}
+	}
 	for _, name := range with.proxies {
 		p, proc, err := f.startCaddy(ctx, name, binary, all.addrs)
 		if proc != nil {
@@ -250,9 +268,15 @@ func (f *fleet) startCaddy(ctx context.Context, name, binary string, nodes []str
 		addrs: []string{fmt.Sprintf("127.0.0.1:%d", port)},
 		admin: filepath.Join(f.dir, name+".sock"),
 		cold:  f.setup.cold,
+		fixed: name == caddy && f.setup.body != "",
 	}
+	cache := f.setup.caches[name]
+	p.stores = p.fixed || cache != nil
 	var text bytes.Buffer
-	if err := f.setup.config.Execute(&text, caddyfileFields{p.admin, port, name == gateway, nodes, f.setup.slots}); err != nil {
+	if err := f.setup.config.Execute(&text, caddyfileFields{
+		Admin: p.admin, Port: port, Gateway: isGateway(name), Nodes: nodes, Slots: f.setup.slots,
+		Cache: cache, Shared: f.setup.redis, Body: f.setup.body,
+	}); err != nil {
 		return nil, nil, err
 	}
 	file := filepath.Join(f.dir, name+".Caddyfile")
@@ -262,6 +286,9 @@ func (f *fleet) startCaddy(ctx context.Context, name, binary string, nodes []str
 	_ = os.Remove(p.admin) // of a process that was killed
 	log := filepath.Join(f.dir, name+".log")
 	env := []string{"HOME=" + f.dir, "XDG_DATA_HOME=" + f.dir, "XDG_CONFIG_HOME=" + f.dir}
+	if f.redis != "" {
+		env = append(env, redisEnv+"=redis://"+f.redis+"/0", secretEnv+"=only this bench has it")
+	}
 	proc, err := startProcess(log, f.lost, env, binary, "run", "--config", file, "--adapter", "caddyfile")
 	if err != nil {
 		return nil, nil, err
@@ -309,7 +336,7 @@ func (p *peer) ready(ctx context.Context, proc *process, nodes int, answers func
 
 // knowsNodes asks the gateway's admin API whether the nodes are up with their model loaded.
 func (p *peer) knowsNodes(ctx context.Context, nodes int) error {
-	if p.name != gateway {
+	if !isGateway(p.name) {
 		return nil
 	}
 	resp, err := p.ask(ctx, "/ollama/nodes")

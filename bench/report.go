@@ -11,6 +11,8 @@ import (
 type result struct {
 	scenario scenario
 	rounds   []round
+	skipped  string   // why it was not measured
+	notes    []string // what else there is to say
 }
 
 // order is that of the rows.
@@ -21,7 +23,7 @@ func writeReport(w io.Writer, about string, all results) error {
 	out := &printer{w: w}
 	out.print("# Results\n\n%s\n", about)
 	out.print("\nA cell is the median of the rounds (smallest..largest), and in bold the median of the per-round\n" +
-		"ratios to plain Caddy. Faults, idle clients and routing have one round.\n" +
+		"ratios to plain Caddy, or to the peer without a ratio. Faults, idle clients, routing and memory have one round.\n" +
 		"What the numbers mean is in [README.md](README.md).\n")
 	writeGoals(out, all)
 	for _, r := range all.scenarios {
@@ -34,6 +36,9 @@ func writeReport(w io.Writer, about string, all results) error {
 		r.write(out)
 	}
 	for _, r := range all.routings {
+		r.write(out)
+	}
+	for _, r := range all.hoards {
 		r.write(out)
 	}
 	return out.err
@@ -56,8 +61,11 @@ func writeGoals(out *printer, all results) {
 	out.print("\n## The gateway against its goals\n\n")
 	out.print("| row | scenario | figure, ratio to | got (rounds) | must | bar | |\n|---|---|---|---|---|---|---|\n")
 	for _, r := range all.scenarios {
+		if r.skipped != "" {
+			continue
+		}
 		for _, f := range r.scenario.figures {
-			if f.row == 0 {
+			if f.must == 0 {
 				continue
 			}
 			_, ratios := f.values(r.rounds, gateway)
@@ -65,8 +73,15 @@ func writeGoals(out *printer, all results) {
 			if f.more {
 				sign = ">="
 			}
-			out.print("| %d | %s | %s, %s | **%s** %s | %s %s | %s %s | %s |\n", f.row, r.scenario.name, f.name, f.against(),
-				ratio(median(ratios)), span(ratios, ratio), sign, ratio(f.must), sign, ratio(f.bar), f.verdict(median(ratios)))
+			row, bar := "", ""
+			if f.row > 0 {
+				row = strconv.Itoa(f.row)
+			}
+			if f.bar > 0 {
+				bar = sign + " " + ratio(f.bar)
+			}
+			out.print("| %s | %s | %s, %s | **%s** %s | %s %s | %s | %s |\n", row, r.scenario.name, f.name, f.against(),
+				ratio(median(ratios)), span(ratios, ratio), sign, ratio(f.must), bar, f.verdict(median(ratios)))
 		}
 		if r.scenario.load.stream {
 			_, cut := r.failures(gateway)
@@ -82,6 +97,9 @@ func writeGoals(out *printer, all results) {
 	for _, r := range all.routings {
 		r.writeGoals(out)
 	}
+	for _, r := range all.hoards {
+		r.writeGoals(out)
+	}
 }
 
 // verdict is what a ratio reaches.
@@ -90,7 +108,7 @@ func (f figure) verdict(got float64) string {
 	switch {
 	case math.IsNaN(got):
 		return "noise"
-	case reaches(f.bar):
+	case f.bar > 0 && reaches(f.bar):
 		return "bar"
 	case reaches(f.must):
 		return "must"
@@ -99,7 +117,12 @@ func (f figure) verdict(got float64) string {
 }
 
 func writeScenario(out *printer, r result) {
-	out.print("\n## %s\n\n%s.\n\n| peer |", r.scenario.name, r.scenario.about)
+	out.print("\n## %s\n\n%s.\n\n", r.scenario.name, r.scenario.about)
+	if r.skipped != "" {
+		out.print("Not measured: %s.\n", r.skipped)
+		return
+	}
+	out.print("| peer |")
 	for _, f := range r.scenario.figures {
 		out.print(" %s |", f.name)
 	}
@@ -108,7 +131,7 @@ func writeScenario(out *printer, r result) {
 		out.print("---|")
 	}
 	out.print("---|---|\n")
-	for _, peer := range order {
+	for _, peer := range r.scenario.peers() {
 		out.print("| %s |", peer)
 		for _, f := range r.scenario.figures {
 			values, ratios := f.values(r.rounds, peer)
@@ -135,7 +158,10 @@ func writeScenario(out *printer, r result) {
 		}
 	}
 	out.print("\nOthers took %.0f %% of the cores %s.\n", median(others), span(others, func(v float64) string { return strconv.Itoa(int(v)) }))
-	for _, peer := range order {
+	for _, note := range r.notes {
+		out.print("\n%s\n", note)
+	}
+	for _, peer := range r.scenario.peers() {
 		for _, one := range r.rounds {
 			if err := one[peer].fault; err != nil {
 				out.print("\nFirst failure of %s: `%v`\n", peer, err)

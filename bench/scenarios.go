@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"time"
@@ -13,6 +14,20 @@ type scenario struct {
 	load    load
 	figures []figure
 	profile bool // worth a profile
+
+	setup *setup   // other than plainSetup
+	rows  []string // the peers that are measured, as they stand in the report; nil: order
+	warm  []string // of these, who is asked all known prompts first
+
+	after func(context.Context, *fleet) (string, error) // tells what else there is to say
+}
+
+// peers are the measured ones, as they stand in the report.
+func (sc scenario) peers() []string {
+	if sc.rows == nil {
+		return order
+	}
+	return sc.rows
 }
 
 // A figure is one number of a sample, and a goal for its ratio if it has one.
@@ -22,8 +37,8 @@ type figure struct {
 	base  string                          // whose value the ratio is to; caddy if empty
 	plain bool                            // no ratio
 
-	row       int     // of the goals
-	must, bar float64 // limits of the ratio, both 0 for none
+	row       int     // of the goals; 0: of none
+	must, bar float64 // limits of the ratio, 0 for none
 	more      bool    // the limits are lower ones
 }
 
@@ -117,7 +132,7 @@ func scenarios(s settings) []scenario {
 
 func rateFigures() []figure {
 	return []figure{
-		more(figure{name: "req/s", value: func(s, _ *sample) float64 { return float64(s.answers) / s.lasted.Seconds() }}).goal(3, 0.9, 1.3),
+		perSecond("req/s").goal(3, 0.9, 1.3),
 		cpuPer1000().goal(3, 1.2, 0.7),
 		callMillis("p99 ms", 0.99),
 		rssMax(),
@@ -137,6 +152,10 @@ func recordFigures(goals bool) []figure {
 }
 
 // What figures are made of.
+
+func perSecond(name string) figure {
+	return more(figure{name: name, value: func(s, _ *sample) float64 { return float64(s.answers) / s.lasted.Seconds() }})
+}
 
 func callMillis(name string, q float64) figure {
 	return figure{name: name, value: func(s, _ *sample) float64 { return millis(percentile(s.calls, q)) }}
@@ -179,7 +198,9 @@ func plain(f figure) figure { f.plain = true; return f }
 
 func more(f figure) figure { f.more = true; return f }
 
-func againstDirect(f figure) figure { f.base = direct; return f }
+func againstDirect(f figure) figure { return against(direct, f) }
+
+func against(base string, f figure) figure { f.base = base; return f }
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
@@ -192,7 +213,10 @@ type round map[string]*sample
 // A ratio to nothing, or to less, is none.
 func (f figure) values(rounds []round, peer string) (values, ratios []float64) {
 	for _, r := range rounds {
-		v, base := f.value(r[peer], r[direct]), f.value(r[f.against()], r[direct])
+		v, base := f.value(r[peer], r[direct]), 0.0
+		if s := r[f.against()]; s != nil {
+			base = f.value(s, r[direct])
+		}
 		values = append(values, v)
 		if base <= 0 {
 			ratios = append(ratios, math.NaN())

@@ -12,10 +12,12 @@ type selection struct {
 	drills    []drill
 	crowds    []crowd
 	routings  []routing
+	caches    []scenario
+	hoards    []hoard
 }
 
 func everything(s settings) selection {
-	return selection{scenarios(s), drills(), crowds(s.quick), routings()}
+	return selection{scenarios(s), drills(), crowds(s.quick), routings(), cacheScenarios(s), hoards(s.quick)}
 }
 
 func (s *selection) names() (names []string) {
@@ -30,6 +32,12 @@ func (s *selection) names() (names []string) {
 	}
 	for _, r := range s.routings {
 		names = append(names, r.name())
+	}
+	for _, sc := range s.caches {
+		names = append(names, sc.name)
+	}
+	for _, h := range s.hoards {
+		names = append(names, h.name)
 	}
 	return names
 }
@@ -47,6 +55,8 @@ func (s *selection) choose(parts string) error {
 	s.drills = slices.DeleteFunc(s.drills, func(d drill) bool { return other(d.name) })
 	s.crowds = slices.DeleteFunc(s.crowds, func(c crowd) bool { return other(c.name) })
 	s.routings = slices.DeleteFunc(s.routings, func(r routing) bool { return other(r.name()) })
+	s.caches = slices.DeleteFunc(s.caches, func(sc scenario) bool { return other(sc.name) })
+	s.hoards = slices.DeleteFunc(s.hoards, func(h hoard) bool { return other(h.name) })
 	if len(s.names()) == 0 {
 		return fmt.Errorf("no scenario %q; there are %s", parts, strings.Join(all, ", "))
 	}
@@ -55,8 +65,9 @@ func (s *selection) choose(parts string) error {
 
 // results are what a selection has shown.
 type results struct {
-	scenarios []result
+	scenarios []result // those of the cache, too
 	drills    []drillResult
 	crowds    []crowdResult
 	routings  []routingResult
+	hoards    []hoardResult
 }

@@ -16,8 +16,14 @@ type prompt struct {
 	words int    // records with text; the final record has none
 	rate  int    // records a second; 0 is all at once
 	pause int    // seconds between the first record and the second
-	nonce uint64 // never twice in a run
+	nonce uint64 // never twice in a run, but for those of firstKnown on
+
+	deterministic bool // asked with temperature 0, so that a cache may keep the answer; not in the text
 }
+
+// firstKnown is the nonce of the first prompt that may be asked again and again. Prompts that
+// are asked once are numbered from 0 and never come so far.
+const firstKnown = 1 << 63
 
 var errPrompt = errors.New("not a prompt of the bench")
 
@@ -73,7 +79,11 @@ func (p prompt) appendRequest(b []byte, stream bool) []byte {
 	b = append(b, `{"model":"`+model+`","messages":[{"role":"user","content":"`...)
 	b = p.appendTo(b)
 	b = append(b, `"}],"stream":`...)
-	return append(strconv.AppendBool(b, stream), '}')
+	b = strconv.AppendBool(b, stream)
+	if p.deterministic {
+		b = append(b, `,"options":{"temperature":0}`...)
+	}
+	return append(b, '}')
 }
 
 // parseRequest reads the body of a chat, whoever has written it anew on the way.

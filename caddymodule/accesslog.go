@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
 )
 
@@ -47,9 +48,31 @@ func (r recordFields) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	if r.FirstByte > 0 {
 		e.AddFloat64("first_byte", r.FirstByte.Seconds())
 	}
+	r.addCache(e)
 	if t := r.Totals; t.PromptTokens > 0 || t.OutputTokens > 0 {
 		e.AddInt("prompt_tokens", t.PromptTokens)
 		e.AddInt("output_tokens", t.OutputTokens)
 	}
 	return nil
+}
+
+// addCache tells what the cache did, and under which name it did it.
+func (r recordFields) addCache(e zapcore.ObjectEncoder) {
+	c := r.Cache
+	if c.Status == "" {
+		return
+	}
+	e.AddString("cache", string(c.Status))
+	if c.Detail != "" {
+		e.AddString("cache_detail", c.Detail)
+	}
+	if key := r.CacheKey(); key != "" {
+		e.AddString("cache_key", key)
+	}
+	if c.Status == call.Hit || c.Status == call.Stale {
+		e.AddString("cache_backend", c.Backend)
+		e.AddString("cache_rule", c.Rule)
+		e.AddFloat64("cache_age", c.Age.Seconds())
+		e.AddInt("tokens_saved", c.Saved.OutputTokens)
+	}
 }

@@ -20,9 +20,9 @@ func init() {
 // nodesPath is where the admin API tells of the nodes.
 const nodesPath = "/ollama/nodes"
 
-// admin is the part of Caddy's admin API that tells of the fleet. It has no state: Caddy
-// makes it before the apps, keeps it after a failed reload and never cleans it up. So it asks
-// for the engine each time.
+// admin is the part of Caddy's admin API that tells of the fleet and of the cache. It has no
+// state: Caddy makes it before the apps, keeps it after a failed reload and never cleans it up.
+// So it asks for the engine each time.
 type admin struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -38,46 +38,32 @@ func (admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: nodesPath, Handler: caddy.AdminHandlerFunc(serveNodes)},
 		{Pattern: nodesPath + "/", Handler: caddy.AdminHandlerFunc(serveNode)},
+		{Pattern: cachePath, Handler: caddy.AdminHandlerFunc(serveCache)},
+		{Pattern: purgePath, Handler: caddy.AdminHandlerFunc(servePurge)},
+		{Pattern: entriesPath, Handler: caddy.AdminHandlerFunc(serveEntry)},
 	}
 }
 
 // serveNodes answers GET /ollama/nodes.
 func serveNodes(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet {
-		w.Header().Set("Allow", http.MethodGet)
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed; use GET")}
-	}
-	e, ok := currentEngine()
-	if !ok {
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("the running configuration has no ollama in it")}
-	}
-	body, err := json.Marshal(nodeStatuses(e.Fleet().Snapshot(), e.Queue()))
+	e, err := engineFor(w, r, http.MethodGet)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/json")
-	_, err = w.Write(append(body, '\n'))
-	return err
+	return answerJSON(w, nodeStatuses(e.Fleet().Snapshot(), e.Queue()))
 }
 
 // serveNode answers POST /ollama/nodes/{name}/drain and /resume.
 func serveNode(w http.ResponseWriter, r *http.Request) error {
-	refused := func(status int, format string, args ...any) error {
-		return caddy.APIError{HTTPStatus: status, Err: fmt.Errorf(format, args...)}
-	}
 	// The escaped path: a name may have a slash in it, as a part of it or not.
 	escaped, verb, ok := cutLast(strings.TrimPrefix(r.URL.EscapedPath(), nodesPath+"/"), "/")
 	name, err := url.PathUnescape(escaped)
 	if !ok || err != nil || verb != "drain" && verb != "resume" {
 		return refused(http.StatusNotFound, "no such path; use %s/NAME/drain or %[1]s/NAME/resume", nodesPath)
 	}
-	if r.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		return refused(http.StatusMethodNotAllowed, "method not allowed; use POST")
-	}
-	e, ok := currentEngine()
-	if !ok {
-		return refused(http.StatusNotFound, "the running configuration has no ollama in it")
+	e, err := engineFor(w, r, http.MethodPost)
+	if err != nil {
+		return err
 	}
 	if verb == "drain" {
 		err = e.Fleet().Drain(name)
@@ -92,6 +78,34 @@ func serveNode(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// engineFor gives the engine to a request of the one method that its path takes.
+func engineFor(w http.ResponseWriter, r *http.Request, method string) (*engine, error) {
+	if r.Method != method {
+		w.Header().Set("Allow", method)
+		return nil, refused(http.StatusMethodNotAllowed, "method not allowed; use %s", method)
+	}
+	e, ok := currentEngine()
+	if !ok {
+		return nil, refused(http.StatusNotFound, "the running configuration has no ollama in it")
+	}
+	return e, nil
+}
+
+// refused is an error that Caddy answers with a status. Caddy logs its text, too.
+func refused(status int, format string, args ...any) error {
+	return caddy.APIError{HTTPStatus: status, Err: fmt.Errorf(format, args...)}
+}
+
+func answerJSON(w http.ResponseWriter, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, err = w.Write(append(body, '\n'))
+	return err
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {

@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
 )
 
@@ -47,10 +48,14 @@ type App struct {
 	// How a node is asked, and when another one is tried.
 	Attempts *Attempts `json:"attempts,omitempty"`
 
+	// What answers are kept, and for how long. Default: there is no cache.
+	Cache *Cache `json:"cache,omitempty"`
+
 	ctx        caddy.Context
 	nodes      []*resolvedNode
 	engine     *engine
-	transports []string // keys held in the pool
+	transports []string       // keys held in the pool
+	cache      *cache.Options // nil: there is none
 	settings   *gateway.Settings
 	attachment *gateway.Attachment
 	detachLog  func()
@@ -79,6 +84,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := a.Cache.resolve(config.Cache); err != nil {
+		return err
+	}
+	a.cache = config.Cache
 	for _, n := range a.nodes {
 		transport, key, err := loadTransport(ctx, n, a.Attempts.dialTimeout())
 		if err != nil {

@@ -19,6 +19,7 @@ type option func(d *caddyfile.Dispenser) error
 // A grammar is the options of one block, in the order in which messages list them.
 type grammar struct {
 	name    string // of the block, for messages
+	kind    string // what its words are, for messages. Default: option
 	options []word
 	// elsewhere has words that stand in another block, and where that is.
 	elsewhere places
@@ -34,7 +35,11 @@ type word struct {
 // block reads the block that d stands before, if there is one. A word the block does not know,
 // and one that stands twice, is an error at the word. It gives the number of different words.
 func (g grammar) block(d *caddyfile.Dispenser) (int, error) {
-	seen := make(map[string]int)
+	return g.rest(d, make(map[string]int))
+}
+
+// rest is block where some words were seen before it, by their line.
+func (g grammar) rest(d *caddyfile.Dispenser, seen map[string]int) (int, error) {
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		if err := g.option(d, seen); err != nil {
 			return 0, err
@@ -64,10 +69,14 @@ func (g grammar) option(d *caddyfile.Dispenser, seen map[string]int) error {
 		seen[name] = d.Line()
 		return w.read(d)
 	}
-	if where, ok := g.elsewhere[name]; ok {
-		return d.Errf("unrecognized %s option %q here; write it into %s", g.name, name, where)
+	kind := g.kind
+	if kind == "" {
+		kind = "option"
 	}
-	return d.Errf("unrecognized %s option %q; %s", g.name, name, insteadOf(name, g.names()))
+	if where, ok := g.elsewhere[name]; ok {
+		return d.Errf("unrecognized %s %s %q here; write it into %s", g.name, kind, name, where)
+	}
+	return d.Errf("unrecognized %s %s %q; %s", g.name, kind, name, insteadOf(name, g.names()))
 }
 
 // insteadOf says what to write instead of a word: the one that was probably meant, or all
@@ -133,6 +142,17 @@ func wordsAt(where string, words ...string) places {
 func (p places) and(more places) places {
 	maps.Copy(p, more)
 	return p
+}
+
+// behind reads an option whose value stands behind a word that says what it is.
+func behind(keyword, example string, read option) option {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		if !d.NextArg() || d.Val() != keyword {
+			return d.Errf("%s is written as in: %s %s %s", name, name, keyword, example)
+		}
+		return read(d)
+	}
 }
 
 // ofNode are words that one might look for outside of a node's block.

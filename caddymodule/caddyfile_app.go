@@ -84,13 +84,37 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 //			total_timeout      <duration>|off
 //			retries            <n>
 //		}
+//		cache {
+//			memory                 <size>
+//			max_entry              <size>
+//			redis                  <url>
+//			secret                 <placeholder>
+//			min                    <duration>
+//			max                    <duration>
+//			jitter                 <percentage>|off
+//			stale_while_revalidate <duration>
+//			stale_if_error         <duration>
+//			ttl <duration>|off|forever [<condition>] {
+//				model     <globs...>
+//				operation <words...>
+//				prompt    <globs...>
+//				header    <name> [<glob>]
+//				deterministic
+//				sampled
+//				single_turn
+//				tools
+//			}
+//		}
 //	}
 //
 // A node is named by its address: a URL without path, or a host with or without port; the
 // scheme defaults to http, the port to 11434. At least one node, or a name to find
 // some by, is needed. A node may be
 // followed by a block; header and preload may stand several times in it, each time with another
-// name. The block of preload may be left out.
+// name. The block of preload may be left out, and so may that of cache.
+//
+// ttl may stand several times: the first whose conditions all hold decides. One condition may
+// stand in its line, further ones in its block.
 //
 // If the app has nodes already, as from an earlier block, further ones are added, and any
 // other option is an error.
@@ -119,9 +143,13 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			{name: "queue", read: once(a.readQueue)},
 			{name: "limits", read: once(a.readLimits)},
 			{name: "attempts", read: once(a.readAttempts)},
+			{name: "cache", read: once(a.readCache)},
 		},
 		elsewhere: wordsAt("the ollama directive of a site",
-			"class", "models", "manage", "pass", "keys", "guard", "num_ctx", "keep_alive", "explain").
+			"class", "models", "manage", "pass", "keys", "guard", "num_ctx", "keep_alive", "explain",
+			"tenant", "client_ttl", "tags").
+			and(wordsAt("the block of cache", ofCache...)).
+			and(places{"ttl": "the block of cache, or the ollama directive of a site"}).
 			and(ofNode),
 	}
 	if _, err := g.block(d); err != nil {

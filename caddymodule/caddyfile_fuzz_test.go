@@ -63,6 +63,7 @@ func FuzzGlobalBlock(f *testing.F) {
 		f.Add(text)
 	}
 	f.Add("ollama {\nnode [::1]\nnode \"\u2028\"\nheader\n}")
+	f.Add("ollama {\nnode a\ncache {\njitter 1e-300%\nttl off {\n}\nttl forever {\n{\n}\nredis unix://a:{x}@b\nsecret {}\n}\n}")
 	f.Add("ollama {\ndiscover a x {\nslots 99999999999999999999\n}\nlimits {\nbody 9e99GiB\n}\n}")
 	f.Fuzz(func(t *testing.T, text string) {
 		var app App
@@ -105,6 +106,7 @@ func FuzzSiteBlock(f *testing.F) {
 		f.Add(text)
 	}
 	f.Add("ollama {\nmodels [ \\\npass /\n}")
+	f.Add("ollama {\nttl 0.1ns model a {\nheader x {\n}\nttl 1d2d\n}")
 	f.Fuzz(func(t *testing.T, text string) {
 		var h Handler
 		if h.UnmarshalCaddyfile(caddyfile.NewTestDispenser(text)) != nil {
@@ -119,7 +121,12 @@ func FuzzSiteBlock(f *testing.F) {
 		if _, err := parseGuard(again.Guard); err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
-		if _, err := gateway.NewSite(gateway.SiteConfig{Class: again.Class, Models: again.Models, Manage: manage, Pass: again.Pass}); err != nil {
+		config := gateway.SiteConfig{Class: again.Class, Models: again.Models, Manage: manage, Pass: again.Pass}
+		err = again.cacheInto(&config)
+		if err == nil {
+			_, err = gateway.NewSite(config)
+		}
+		if err != nil {
 			t.Errorf("%q is taken by the Caddyfile and not by JSON: %v", text, err)
 		}
 	})

@@ -34,9 +34,14 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		num_ctx    pass|keep|max <tokens>
 //		keep_alive pass|ignore|max <duration>
 //		explain
+//		ttl        <duration>|off|forever [<condition>] { ... }
+//		tenant     authorization|header <name>|user|shared
+//		client_ttl max <duration>
+//		tags       header <name>
 //	}
 //
-// The block may be left out. models and pass may stand several times and add up.
+// The block may be left out. models and pass may stand several times and add up; ttl, too, with
+// the conditions of the global option.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	if err := alone(d); err != nil {
@@ -54,8 +59,14 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			{name: "num_ctx", read: choiceOrMax(&h.NumCtx, count(&h.MaxNumCtx, 1, maxCount, "8192"), "pass", "keep")},
 			{name: "keep_alive", read: choiceOrMax(&h.KeepAlive, duration(&h.MaxKeepAlive, "1h"), "pass", "ignore")},
 			{name: "explain", read: mark(&h.Explain)},
+			{name: "ttl", read: readRule(&h.TTL), often: true},
+			{name: "tenant", read: h.readTenant},
+			{name: "client_ttl", read: behind("max", "1h", duration(&h.MaxClientTTL, "1h"))},
+			{name: "tags", read: behind("header", "X-Cache-Tags", headerName(&h.TagsHeader, "tags header X-Cache-Tags"))},
 		},
-		elsewhere: wordsAt("the global option ollama", "node", "discover", "health", "queue", "limits", "attempts").and(ofNode),
+		elsewhere: wordsAt("the global option ollama", "node", "discover", "health", "queue", "limits", "attempts", "cache").
+			and(wordsAt("the block of cache in the global option ollama", ofCache...)).
+			and(ofNode),
 	}
 	_, err := g.block(d)
 	return err

@@ -85,7 +85,12 @@ func TestCaddyfile_RefusesWithLineAndAlternative(t *testing.T) {
 func TestCaddyfile_AdaptedJSONIsAccepted(t *testing.T) {
 	t.Setenv("SPARE_NODE", "10.9.9.9:1234")
 	t.Setenv("BIG_TOKEN", "secret")
-	for _, name := range []string{"directive_alone", "directive_full", "directive_order", "nodes", "settings", "settings_off", "second_block", "node_preload"} {
+	t.Setenv("CACHE_SECRET", "a secret of more than sixteen bytes")
+	t.Setenv("REDIS_PASSWORD", "secret")
+	for _, name := range []string{
+		"directive_alone", "directive_full", "directive_order", "nodes", "settings", "settings_off", "second_block", "node_preload",
+		"cache", "cache_alone", "cache_off", "site_cache",
+	} {
 		t.Run(name, func(t *testing.T) {
 			content, err := os.ReadFile(filepath.Join("testdata", "adapt", name+".caddyfiletest"))
 			if err != nil {

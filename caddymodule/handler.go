@@ -79,6 +79,27 @@ type Handler struct {
 	// Default: false.
 	Explain bool `json:"explain,omitempty"`
 
+	// For how long which answers to this site's requests are kept. These rules are tried before those
+	// of the app's cache, which there must be. Default: none.
+	TTL []CacheRule `json:"ttl,omitempty"`
+
+	// Whose answers are shared: those of clients that send the same credentials (`authorization`) or
+	// the same header (`header`), of a user that Caddy has authenticated (`user`), or of everybody
+	// (`shared`). Clients of whom nothing is known are one. With `authorization`, each name of `keys`
+	// is one where there are keys. Default: `authorization`.
+	Tenant string `json:"tenant,omitempty"`
+
+	// The name of the header that tells the tenant, for the tenant `header`.
+	TenantHeader string `json:"tenant_header,omitempty"`
+
+	// The longest time for which a client may have its answer kept, by the header `X-Cache-TTL`.
+	// Needs the app's cache. Default: the header is ignored.
+	MaxClientTTL caddy.Duration `json:"max_client_ttl,omitempty"`
+
+	// The name of the request header with tags, by which answers can be purged. Needs the app's
+	// cache. Default: there are no tags.
+	TagsHeader string `json:"tags_header,omitempty"`
+
 	settings *gateway.Settings
 	site     *gateway.Site
 	listens  atomic.Pointer[listening]
@@ -88,6 +109,7 @@ type Handler struct {
 type listening struct {
 	server   *caddyhttp.Server
 	loopback bool
+	name     string // of this handler there
 }
 
 // CaddyModule returns the Caddy module information.
@@ -116,15 +138,21 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("keys: %w", err)
 	}
-	h.site, err = gateway.NewSite(gateway.SiteConfig{
+	config := gateway.SiteConfig{
 		Class: h.Class, Models: h.Models, Manage: manage, Pass: h.Pass, Keys: known, Unguarded: !guard,
 		Adjust: adjust, Explain: h.Explain,
-	})
-	if err != nil {
+	}
+	if err := h.cacheInto(&config); err != nil {
+		return err
+	}
+	if h.site, err = gateway.NewSite(config); err != nil {
 		return err
 	}
 	app, err := ctx.App("ollama")
 	if err != nil {
+		return err
+	}
+	if err := h.needsCache(app.(*App).cache); err != nil {
 		return err
 	}
 	h.settings = app.(*App).settings
@@ -135,24 +163,38 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // answered in the client's dialect. It may panic with http.ErrAbortHandler to cut an answer
 // that cannot be ended in order.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	record := h.settings.Serve(w, r, gateway.Entry{Site: h.site, HostRule: h.hostRule(r)})
+	record := h.settings.Serve(w, r, h.entry(r))
 	addToAccessLog(r, record)
 	return nil
 }
 
-// hostRule tells whether the request came in on a server that only this machine reaches.
-func (h *Handler) hostRule(r *http.Request) bool {
+// entry says where a request came in.
+func (h *Handler) entry(r *http.Request) gateway.Entry {
+	e := gateway.Entry{Site: h.site}
+	if at := h.listeningFor(r); at != nil {
+		e.HostRule, e.Name = at.loopback, at.name
+	}
+	if h.Tenant == "user" {
+		if replacer, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+			e.User, _ = replacer.GetString("http.auth.user.id")
+		}
+	}
+	return e
+}
+
+// listeningFor is what is known of the server that a request came in on, nil if there is none.
+func (h *Handler) listeningFor(r *http.Request) *listening {
 	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok || server == nil {
-		return false
+		return nil
 	}
 	// An instance belongs to one server's routes, so one answer is remembered.
 	if known := h.listens.Load(); known != nil && known.server == server {
-		return known.loopback
+		return known
 	}
-	found := &listening{server: server, loopback: loopbackOnly(server)}
+	found := &listening{server: server, loopback: loopbackOnly(server), name: h.siteName(server)}
 	h.listens.Store(found)
-	return found.loopback
+	return found
 }
 
 // parseManage reads the word of configuration; "" is deny.
@@ -196,10 +238,15 @@ func readKeys(placeholder string) (*keys.Keys, error) {
 // checkKeys refuses what is no placeholder without repeating it: it would be saved with the
 // configuration.
 func checkKeys(placeholder string) error {
-	if !strings.HasPrefix(placeholder, "{") || !strings.HasSuffix(placeholder, "}") || strings.Count(placeholder, "{") != 1 {
+	if !isPlaceholder(placeholder) {
 		return errors.New("write a placeholder that stands for the text of the keys, as in {file./etc/caddy-ollama/keys}")
 	}
 	return nil
+}
+
+// isPlaceholder tells whether a text is one placeholder and nothing else.
+func isPlaceholder(text string) bool {
+	return strings.HasPrefix(text, "{") && strings.HasSuffix(text, "}") && strings.Count(text, "{") == 1
 }
 
 // Interface guards

@@ -1,9 +1,6 @@
 package caddymodule
 
 import (
-	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -72,36 +69,4 @@ a     http://a:11434  down   not asked yet  1      0          -        0       -
 	if diff := cmp.Diff(strings.TrimPrefix(want, "\n"), b.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-}
-
-func TestAdminAddress_PrefersWhatIsSaidThenARunningUp(t *testing.T) {
-	data := t.TempDir()
-	t.Setenv("XDG_DATA_HOME", data)
-	config := filepath.Join(data, "Caddyfile")
-	if err := os.WriteFile(config, []byte("{\n\tadmin localhost:2020\n}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	check := func(what, address, config, want string) {
-		t.Helper()
-		if got, err := adminAddress(address, config, ""); err != nil || got != want {
-			t.Errorf("%s: got %s, %v, want %s", what, got, err, want)
-		}
-	}
-	check("nothing runs", "", "", "localhost:2019")
-
-	socket, err := socketPath()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := claimSocket(socket); err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	check("an up runs", "", "", "unix/"+socket)
-	check("an up runs, --address", "localhost:2021", "", "localhost:2021")
-	check("an up runs, --config", "", config, "localhost:2020")
 }

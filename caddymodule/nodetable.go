@@ -148,9 +148,11 @@ func since(t time.Time) string {
 	return " (" + ago(t) + ")"
 }
 
-// ago says how long ago t was, in the largest unit that says enough.
-func ago(t time.Time) string {
-	d := max(0, time.Since(t))
+// ago says how long ago t was.
+func ago(t time.Time) string { return span(max(0, time.Since(t))) }
+
+// span says how long something takes, in the largest unit that says enough.
+func span(d time.Duration) string {
 	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))

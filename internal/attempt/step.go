@@ -125,7 +125,7 @@ func (s *Step) Retries() int { return max(0, s.opts.Retries) }
 // node refused the request itself), a *Fault (nodes failed), one of package schedule, or the
 // cause of ctx.
 func (s *Step) Answer(ctx context.Context, c *call.Call) (*recording.Reader, error) {
-	w := recording.New(s.Context, 0)
+	w := recording.New(s.Context, c.Request, 0)
 	r, err := w.Follow()
 	if err != nil {
 		return nil, err
@@ -153,6 +153,7 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 		KeepAlive: c.Request.KeepAlive,
 		Turns:     c.Request.Conversation(),
 		Plain:     c.Embedding && c.Request.Route.Operation != wire.Embed,
+		IdleOnly:  c.IdleOnly,
 	}
 	s.Budget.Earn()
 	fingerprint := s.Suspects.Fingerprint(c.Request.Model.Key(), c.Request.Body)

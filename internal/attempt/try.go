@@ -247,8 +247,8 @@ func (t *try) complete() {
 	t.ended(OK, nil)
 	t.grant.Served(t.judge.Totals(), t.first, time.Since(t.began))
 	t.release() // the connection outlives the recording
-	t.recording.Complete()
 	t.grant.Release()
+	t.recording.Complete()
 }
 
 // broke ends the recording before its end.

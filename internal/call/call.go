@@ -33,9 +33,14 @@ type Call struct {
 	Class Class
 	// Whole tells that nobody reads the answer before its end: Answer may return as late as that.
 	Whole bool
+	// IdleOnly tells that nobody waits for it: it is to have an idle slot, or none.
+	IdleOnly bool
 	// Tenant is the verified name of who asks, "" where nobody verified one.
 	Tenant   string
 	Upstream *Upstream
+
+	Caching *Caching // nil: there is no cache
+	Cached  *Cached  // not nil if Caching is not
 }
 
 // A Class is the rank of a call in the queue. The lower goes first, strictly.

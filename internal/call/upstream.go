@@ -47,6 +47,16 @@ func (u *Upstream) Tries() []Try {
 	return append([]Try(nil), u.tries...)
 }
 
+// LastTook is how long the last try took; 0 before there was one.
+func (u *Upstream) LastTook() time.Duration {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.tries) == 0 {
+		return 0
+	}
+	return u.tries[len(u.tries)-1].Took
+}
+
 // Full notes that a node was full and tells for how long the call has met such nodes.
 func (u *Upstream) Full() time.Duration {
 	u.mu.Lock()

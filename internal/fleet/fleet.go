@@ -41,8 +41,9 @@ type Fleet struct {
 	opts     atomic.Pointer[Options]
 	models   identities
 
-	speeds  speeds
-	stirred chan struct{} // holds one: the keeper is to look
+	speeds   speeds
+	stirred  chan struct{}             // holds one: the keeper is to look
+	replaced func(identities []string) // nil: nobody wants to know
 
 	ctx    context.Context // the life of every goroutine here
 	cancel context.CancelFunc
@@ -237,6 +238,10 @@ func (f *Fleet) Subscribe(fn func()) (cancel func()) {
 	}
 }
 
+// OnReplaced has fn told of identities that a node has something else for, before a snapshot shows
+// it. It must be quick. It is for the time before the fleet is configured.
+func (f *Fleet) OnReplaced(fn func(identities []string)) { f.replaced = fn }
+
 // publish makes a snapshot of what is known now, tells the subscribers, and has models asked
 // for that are new in it. No lock may be held.
 func (f *Fleet) publish() {
@@ -244,7 +249,10 @@ func (f *Fleet) publish() {
 	f.mu.Lock()
 	nodes, configured := f.nodes, f.configured
 	f.mu.Unlock()
-	s, relisted := f.built.next(nodes, configured, &f.models)
+	s, relisted, replaced := f.built.next(nodes, configured, &f.models)
+	if len(replaced) > 0 && f.replaced != nil {
+		f.replaced(replaced)
+	}
 	was := f.snapshot.Load()
 	f.snapshot.Store(s)
 	if s.Ready && !was.Ready {

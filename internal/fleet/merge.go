@@ -39,7 +39,7 @@ func merge(inputs []input, known map[string]*shown) (models map[string]*Model, l
 	})
 	for _, h := range byName(inputs, false, 0, known) {
 		if m := mergeName(*h, known); models[m.Key] == nil {
-			m.Nodes, m.Drift = nil, nil
+			m.Nodes, m.Drift, m.down = nil, nil, m.Nodes
 			models[m.Key] = m
 		}
 	}
@@ -134,7 +134,7 @@ func (m *Model) describe(s *shown, r *row) {
 	if s == nil {
 		return
 	}
-	m.Parameters, m.Embedding = s.parameters, s.embedding
+	m.Parameters, m.Sampling, m.Dated, m.Embedding = s.parameters, s.sampling, s.dated, s.embedding
 	if s.key == r.key {
 		m.show = s.body
 	}

@@ -20,6 +20,8 @@ import (
 type shown struct {
 	identity   string
 	parameters wire.RunnerOptions
+	sampling   wire.Sampling
+	dated      bool // its template prints the date
 	embedding  bool
 
 	key  string // the name it was asked under
@@ -56,7 +58,7 @@ func parseShow(body []byte, r *row) (*shown, error) {
 	if t, err := time.Parse(time.RFC3339, v.Modified); err == nil && !r.modified.IsZero() && !t.Equal(r.modified) {
 		return nil, errOtherModel
 	}
-	parameters, runner := parseParameters(v.Parameters)
+	parameters, runner, sampling := parseParameters(v.Parameters)
 	messages, err := canonical(v.Messages)
 	if err != nil {
 		return nil, errNotOllama
@@ -64,6 +66,8 @@ func parseShow(body []byte, r *row) (*shown, error) {
 	s := &shown{
 		identity:   r.digest,
 		parameters: runner,
+		sampling:   sampling,
+		dated:      wire.PrintsDate(v.Template),
 		embedding:  slices.Contains(v.Capabilities, "embedding") && !slices.Contains(v.Capabilities, "completion"),
 		key:        r.key,
 		body:       body,
@@ -83,8 +87,8 @@ func identity(template, system, messages string, parameters, files []string) str
 }
 
 // parseParameters reads "name   value" a line: the sorted lines that answers depend on, and
-// the runner options among all of them.
-func parseParameters(text string) (lines []string, runner wire.RunnerOptions) {
+// the runner options and the sampling among all of them.
+func parseParameters(text string) (lines []string, runner wire.RunnerOptions, sampling wire.Sampling) {
 	for line := range strings.Lines(text) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		value = strings.TrimSpace(value)
@@ -105,6 +109,12 @@ func parseParameters(text string) (lines []string, runner wire.RunnerOptions) {
 			runner.MainGPU = parseInt(value)
 		case "num_thread":
 			runner.NumThread = parseInt(value)
+		case "temperature":
+			if f, err := strconv.ParseFloat(value, 64); err == nil {
+				sampling.Temperature = wire.OptionalFloat{Value: f, Set: true}
+			}
+		case "seed":
+			sampling.Seed = parseInt(value)
 		case "use_mmap":
 			if b, err := strconv.ParseBool(value); err == nil {
 				runner.UseMMap = wire.OptionalBool{Value: b, Set: true}
@@ -112,7 +122,7 @@ func parseParameters(text string) (lines []string, runner wire.RunnerOptions) {
 		}
 	}
 	slices.Sort(lines)
-	return lines, runner
+	return lines, runner, sampling
 }
 
 // parseInt reads a number as nodes write them, 1e+06 too, cut to an integer as they do.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/golden"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
 // A spec is what a show answer is written from.
@@ -158,11 +159,14 @@ func TestParseShow_ReadsWhatANodeWrites(t *testing.T) {
 }
 
 func TestParseParameters_NumbersAsNodesWriteThem(t *testing.T) {
-	lines, runner := parseParameters("num_ctx    1e+06\nnum_gpu -1\nuse_mmap true\nnum_batch many\nmain_gpu 1e300\nstop \"a b\"\n\n")
+	lines, runner, sampling := parseParameters("temperature 0\nseed 42\nnum_ctx    1e+06\nnum_gpu -1\nuse_mmap true\nnum_batch many\nmain_gpu 1e300\nstop \"a b\"\n\n")
 	if runner.NumCtx.Value != 1000000 || runner.NumGPU.Value != -1 || !runner.UseMMap.Value || runner.NumBatch.Set || runner.MainGPU.Set {
 		t.Errorf("%+v", runner)
 	}
-	if strings.Join(lines, "|") != `num_ctx 1e+06|stop "a b"` {
+	if sampling.Temperature != (wire.OptionalFloat{Set: true}) || sampling.Seed != (wire.OptionalInt{Value: 42, Set: true}) {
+		t.Errorf("%+v", sampling)
+	}
+	if strings.Join(lines, "|") != `num_ctx 1e+06|seed 42|stop "a b"|temperature 0` {
 		t.Errorf("%q", lines)
 	}
 }

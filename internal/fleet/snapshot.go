@@ -21,6 +21,7 @@ type Snapshot struct {
 	Version string // the lowest among the nodes that are alive, "" if none is
 
 	listed []*Model // those with Nodes, as /api/tags lists them
+	mixed  bool     // not all nodes have one version
 }
 
 // A NodeView is what is known of a node.
@@ -79,12 +80,15 @@ type Model struct {
 	Identity   string             // what its answers depend on, "" while it is not known
 	Digests    []string           // manifest digests of that identity among the nodes that are alive
 	Parameters wire.RunnerOptions // runner options among the model's own parameters
+	Sampling   wire.Sampling      // how its own parameters have it sampled
+	Dated      bool               // its template prints the date
 	Embedding  bool               // it embeds and does nothing else
 	Nodes      []*Node            // nodes that are alive and hold it, in configured order; see NodeView.Usable
 	Drift      []string           // nodes that are alive and hold something else under this name
 
-	row  *row   // the newest of the identity
-	show []byte // the answer of /api/show, nil while it is not known
+	down []*Node // that hold it, if none does that is alive
+	row  *row    // the newest of the identity
+	show []byte  // the answer of /api/show, nil while it is not known
 }
 
 // Runner finds the runner of a model, by its digests, else by its name.
@@ -120,8 +124,9 @@ type input struct {
 	tags *inventory
 }
 
-// next makes a snapshot. relisted tells that the inventories are others than before.
-func (b *build) next(nodes []*Node, configured bool, ids *identities) (s *Snapshot, relisted bool) {
+// next makes a snapshot. relisted tells that the inventories are others than before, replaced has
+// the identities that a node has now something else for.
+func (b *build) next(nodes []*Node, configured bool, ids *identities) (s *Snapshot, relisted bool, replaced []string) {
 	s = &Snapshot{Nodes: make([]NodeView, len(nodes))}
 	inputs := make([]input, len(nodes))
 	ready := configured
@@ -139,18 +144,82 @@ func (b *build) next(nodes []*Node, configured bool, ids *identities) (s *Snapsh
 		if x.state.Alive() && (s.Version == "" || compareVersions(x.version, s.Version) < 0) {
 			s.Version = x.version
 		}
+		s.mixed = s.mixed || x.version != s.Nodes[0].Version
 	}
 	b.ready = b.ready || ready
 	relisted = b.models == nil || !slices.Equal(inputs, b.inputs)
 
 	ids.mu.Lock()
+	if relisted {
+		replaced = b.replaced(inputs, ids.known)
+	}
 	if relisted || ids.generation != b.generation {
 		b.models, b.listed = merge(inputs, ids.known)
 		b.inputs, b.generation = inputs, ids.generation
 	}
 	ids.mu.Unlock()
 	s.Ready, s.Models, s.listed = b.ready, b.models, b.listed
-	return s, relisted
+	return s, relisted, replaced
+}
+
+// replaced gives the identities that nodes listed under a name for which they list another digest
+// now. What such a node has answered since it was last asked may be of either.
+func (b *build) replaced(inputs []input, known map[string]*shown) (identities []string) {
+	before := make(map[*Node]*inventory, len(b.inputs))
+	for _, in := range b.inputs {
+		before[in.node] = in.tags
+	}
+	for _, in := range inputs {
+		old := before[in.node]
+		if old == nil || old == in.tags {
+			continue
+		}
+		for key, r := range old.byKey {
+			now, identity := in.tags.byKey[key], identityOf(known, r.digest)
+			if now != nil && now.digest != r.digest && identity != "" {
+				identities = append(identities, identity)
+			}
+		}
+	}
+	return identities
+}
+
+// VersionOf is the newest version of Ollama among the nodes that can serve a model, or hold it
+// where none can.
+func (s *Snapshot) VersionOf(m *Model) string {
+	if !s.mixed {
+		return s.Nodes[0].Version
+	}
+	nodes := m.Nodes
+	if len(nodes) == 0 {
+		nodes = m.down
+	}
+	newest := ""
+	for i := range s.Nodes {
+		if v := &s.Nodes[i]; (newest == "" || compareVersions(v.Version, newest) > 0) && slices.Contains(nodes, v.Node) {
+			newest = v.Version
+		}
+	}
+	return newest
+}
+
+// Identities are those of the models that some node has.
+func (s *Snapshot) Identities() map[string]bool {
+	all := make(map[string]bool, len(s.Models))
+	for _, m := range s.Models {
+		all[m.Identity] = true
+	}
+	return all
+}
+
+// VersionAt is the version of Ollama on a node, by its name; "" if there is no such node.
+func (s *Snapshot) VersionAt(node string) string {
+	for i := range s.Nodes {
+		if s.Nodes[i].Node.Name() == node {
+			return s.Nodes[i].Version
+		}
+	}
+	return ""
 }
 
 // compareVersions orders versions by their numbers; a suffix like -rc1 comes before none, and

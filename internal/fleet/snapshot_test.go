@@ -76,7 +76,7 @@ func BenchmarkSnapshot(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				built.models = nil
-				if s, _ := built.next(all, true, ids); len(s.Models) != models {
+				if s, _, _ := built.next(all, true, ids); len(s.Models) != models {
 					b.Fatal(len(s.Models))
 				}
 			}
@@ -85,7 +85,7 @@ func BenchmarkSnapshot(b *testing.B) {
 			var built build
 			b.ReportAllocs()
 			for b.Loop() {
-				if s, _ := built.next(all, true, ids); len(s.Models) != models {
+				if s, _, _ := built.next(all, true, ids); len(s.Models) != models {
 					b.Fatal(len(s.Models))
 				}
 			}

@@ -37,7 +37,12 @@ func (q *request) stream(c *call.Call) error {
 		return err
 	}
 	defer reader.Close()
+	tell, err := newTelling(q, c, reader, c.Request.IncludeUsage)
+	if err != nil {
+		return err
+	}
 	q.explain(c)
+	q.cached(c)
 	if contentType, body, ok := reader.Object(); ok {
 		q.answer(http.StatusOK, contentType, body)
 		return nil
@@ -50,11 +55,15 @@ func (q *request) stream(c *call.Call) error {
 	defer s.release()
 	for {
 		n, err := reader.Read(q.ctx(), s.frames[:])
-		if data := q.told(c, s.frames[:n], &s.joined); len(data) > 0 {
+		data, untold := tell.frames(s.frames[:n], &s.joined)
+		if len(data) > 0 {
 			if _, err := q.w.Write(data); err != nil {
 				q.record.Outcome = ClientCanceled
 				return nil
 			}
+		}
+		if untold != nil {
+			err = untold
 		}
 		switch {
 		case err == nil:
@@ -88,37 +97,6 @@ func (q *request) explain(c *call.Call) {
 	}
 }
 
-// told gives frames as the client asked for them: usage was asked for by the gateway. More
-// than one are joined in buffer, which costs less than to pass each through the writers of a
-// server.
-func (q *request) told(c *call.Call, frames []recording.Frame, buffer *[]byte) []byte {
-	var only []byte
-	said := 0
-	for _, f := range frames {
-		data := f.Data
-		if q.route.Dialect == wire.OpenAI && !c.Request.IncludeUsage {
-			if f.Kind == wire.Usage {
-				continue
-			}
-			if q.route.Operation == wire.Generate {
-				data = wire.WithoutUsage(data)
-			}
-		}
-		switch said++; said {
-		case 1:
-			only = data
-			continue
-		case 2:
-			*buffer = append((*buffer)[:0], only...)
-		}
-		*buffer = append(*buffer, data...)
-	}
-	if said > 1 {
-		return *buffer
-	}
-	return only
-}
-
 // single answers with one object, folded from the frames. An answer that broke off was not
 // shown to anybody yet, so it is asked again.
 func (q *request) single(c *call.Call) error {
@@ -136,6 +114,7 @@ func (q *request) single(c *call.Call) error {
 		if err == nil {
 			q.answers()
 			q.explain(c)
+			q.cached(c)
 			q.answer(http.StatusOK, contentType, body)
 			return nil
 		}
@@ -147,8 +126,17 @@ func (q *request) single(c *call.Call) error {
 
 // whole reads a recording to its end and gives the single answer it makes.
 func (q *request) whole(reader *recording.Reader, c *call.Call) (contentType string, body []byte, err error) {
+	tell, err := newTelling(q, c, reader, true)
+	if err != nil {
+		return "", nil, err
+	}
 	if contentType, body, ok := reader.Object(); ok {
-		return contentType, body, nil
+		body, err = tell.object(body)
+		return contentType, body, err
+	}
+	if contentType, body, ok := reader.Single(); ok {
+		body, err = tell.single(body)
+		return contentType, body, err
 	}
 	s := scratches.Get().(*scratch)
 	defer s.release()
@@ -157,10 +145,8 @@ func (q *request) whole(reader *recording.Reader, c *call.Call) (contentType str
 		for err == nil {
 			var n int
 			n, err = reader.Read(q.ctx(), s.frames[:])
-			for _, f := range s.frames[:n] {
-				if !yield(f.Data) {
-					return
-				}
+			if untold := tell.each(s.frames[:n], yield); untold != nil {
+				err = untold
 			}
 		}
 	})

@@ -8,9 +8,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode"
 )
@@ -40,17 +44,21 @@ func BenchmarkServe(b *testing.B) {
 	for _, c := range []struct {
 		name, body string
 		frames     int
+		cache      *cache.Options
 	}{
-		{"single", `{"model":"tiny","stream":false,"messages":[{"role":"user","content":"hello there"}]}`, 8},
-		{"stream", `{"model":"tiny","messages":[{"role":"user","content":"hello there"}]}`, 8},
-		{"stream-2000", `{"model":"tiny","messages":[{"role":"user","content":"hello there"}]}`, 2000},
+		{"single", `{"model":"tiny","stream":false,"messages":[{"role":"user","content":"hello there"}]}`, 8, nil},
+		{"single/hit", `{"model":"tiny","stream":false,"messages":[{"role":"user","content":"hello there"}]}`, 8, &cache.Options{Rules: cache.Rules{{TTL: time.Hour}}}},
+		{"single/miss", `{"model":"tiny","stream":false,"messages":[{"role":"user","content":"hello there %d"}]}`, 8, &cache.Options{Rules: cache.Rules{{TTL: time.Hour}}, Memory: 1 << 20}},
+		{"stream/hit", `{"model":"tiny","messages":[{"role":"user","content":"hello there"}]}`, 100, &cache.Options{Rules: cache.Rules{{TTL: time.Hour}}}},
+		{"stream", `{"model":"tiny","messages":[{"role":"user","content":"hello there"}]}`, 8, nil},
+		{"stream-2000", `{"model":"tiny","messages":[{"role":"user","content":"hello there"}]}`, 2000, nil},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			pipe := simnode.NewPipe(simnode.New(simnode.Options{Models: simnode.GoldenModels()}))
 			defer pipe.Close()
 			engine := NewEngine(slog.New(slog.DiscardHandler))
 			defer func() { engine.Close(); <-engine.Closed() }()
-			var config Config
+			config := Config{Cache: c.cache}
 			for i := range 4 {
 				config.Nodes = append(config.Nodes, fleet.NodeConfig{
 					Name: fmt.Sprint("n", i), URL: &url.URL{Scheme: "http", Host: "localhost:11434"}, Slots: 512, Key: fmt.Sprint(i),
@@ -66,9 +74,14 @@ func BenchmarkServe(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
+			for engine.fleet.Snapshot().Models["registry.ollama.ai/library/tiny:latest"].Identity == "" {
+				runtime.Gosched()
+			}
 			b.ReportAllocs()
+			n := 0
 			for b.Loop() {
-				r := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "/api/chat", strings.NewReader(c.body))
+				n++
+				r := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "/api/chat", strings.NewReader(strings.Replace(c.body, "%d", strconv.Itoa(n), 1)))
 				w := httptest.NewRecorder()
 				settings.Serve(w, r, Entry{Site: site})
 				if w.Code != http.StatusOK {

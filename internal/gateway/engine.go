@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
+	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
 	"github.com/caddy-ollama/caddy-ollama/internal/suspect"
@@ -26,6 +27,7 @@ type Engine struct {
 	fleet    *fleet.Fleet
 	queue    *schedule.Queue
 	loader   *attempt.Loader
+	cache    *cache.Cache
 	log      *slog.Logger
 	observer Observer
 	via      string // names this engine in Via headers
@@ -65,8 +67,24 @@ func newEngine(log *slog.Logger, choose schedule.Choice) *Engine {
 	e.loader = &attempt.Loader{Base: attempt.Base{Context: ctx, Pumps: &e.pumps, Via: e.via}, Fleet: f, Log: e}
 	e.loader.Configure(attempt.Options{})
 	e.queue = schedule.NewQueue(f, choose, e.loader)
+	e.cache = cache.New(cache.Base{
+		Context: ctx, Jobs: &e.pumps, Log: log, Watch: watcher{e}, Excusable: excusable,
+		VersionAt:  func(node string) string { return f.Snapshot().VersionAt(node) },
+		Identities: func() map[string]bool { return f.Snapshot().Identities() },
+	})
+	f.OnReplaced(e.cache.Replaced)
 	return e
 }
+
+// A watcher has the engine's observer told of the cache.
+type watcher struct{ *Engine }
+
+func (w watcher) CacheOperated(backend, op string, took time.Duration) {
+	w.observer.CacheOperated(backend, op, took)
+}
+func (w watcher) CacheEvicted(backend, reason string)         { w.observer.CacheEvicted(backend, reason) }
+func (w watcher) CacheCorrupt(backend string)                 { w.observer.CacheCorrupt(backend) }
+func (w watcher) CacheStored(class string, ttl time.Duration) { w.observer.CacheStored(class, ttl) }
 
 // Loaded implements attempt.LoadLog.
 func (e *Engine) Loaded(node, model, reason, result string, took time.Duration) {
@@ -84,6 +102,9 @@ func (e *Engine) Observe(o Observer) { e.observer = o }
 
 // Fleet is what is known of the nodes.
 func (e *Engine) Fleet() *fleet.Fleet { return e.fleet }
+
+// Cache keeps answers.
+func (e *Engine) Cache() *cache.Cache { return e.cache }
 
 // Queue holds the calls that wait.
 func (e *Engine) Queue() *schedule.Queue { return e.queue }

@@ -35,7 +35,7 @@ func (q *request) inventory() (*fleet.Snapshot, error) {
 	return q.engine.fleet.Snapshot(), nil
 }
 
-// resolve finds the model that a name stands for. A name that nobody has listed is asked for
+// resolve finds the model that a name stands for, with errNoneUp if no node serves it now. A name that nobody has listed is asked for
 // once more: it may have been pulled a moment ago.
 func (q *request) resolve(name wire.ModelName) (*fleet.Model, error) {
 	snap, err := q.inventory()
@@ -57,7 +57,7 @@ func (q *request) resolve(name wire.ModelName) (*fleet.Model, error) {
 	case m == nil:
 		return nil, notFound(q.route, name.Spelling)
 	case len(m.Nodes) == 0:
-		return nil, errNoneUp
+		return m, errNoneUp
 	}
 	return m, nil
 }

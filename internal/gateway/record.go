@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
+	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
@@ -48,6 +49,20 @@ type Record struct {
 	FirstByte time.Duration // from the request's arrival to the first byte of an answer; 0: none
 	Took      time.Duration
 	Totals    wire.Totals // what the answer told of itself
+
+	Cache call.CacheResult // what the cache did
+
+	key     call.Key
+	keyName func(call.Key) string // nil: it was not to be cached
+}
+
+// CacheKey is the name of the answer's key, "" if it was not to be cached. To find it costs as much
+// as the rest of a hit, and only logs want it.
+func (r *Record) CacheKey() string {
+	if r.keyName == nil {
+		return ""
+	}
+	return r.keyName(r.key)
 }
 
 // An Observer is told of each request. It is called on the request's own goroutine.
@@ -58,6 +73,8 @@ type Observer interface {
 	Chosen(reason string)                                   // a node was chosen for a request
 	Tried(node, result string, took time.Duration)          // a request to a node has ended
 	Loaded(node, reason, result string, took time.Duration) // a load of a model by the engine has ended
+
+	cache.Watcher
 }
 
 // unobserved is nobody.
@@ -70,6 +87,11 @@ func (unobserved) Panicked()     {}
 func (unobserved) Chosen(string)                                {}
 func (unobserved) Tried(string, string, time.Duration)          {}
 func (unobserved) Loaded(string, string, string, time.Duration) {}
+
+func (unobserved) CacheOperated(string, string, time.Duration) {}
+func (unobserved) CacheEvicted(string, string)                 {}
+func (unobserved) CacheCorrupt(string)                         {}
+func (unobserved) CacheStored(string, time.Duration)           {}
 
 // Endpoints are the words for routes in logs and metrics.
 var Endpoints = append([]string{"other", "pass"}, slices.Sorted(maps.Values(endpoints))...)
@@ -118,12 +140,17 @@ func isToken(s string) bool {
 
 // outcomeOf classifies a refusal.
 func outcomeOf(err error, status int) Outcome {
+	if err == nil && status < 400 {
+		return OK
+	}
 	var (
 		fault    *attempt.Fault
 		refused  *call.StatusError
 		unloaded *attempt.LoadError
 	)
 	switch {
+	case errors.Is(err, cache.ErrNotCached):
+		return ClientError // it asked for that
 	case errors.As(err, &unloaded) && unloaded.Code != http.StatusNotFound && unloaded.Code != http.StatusServiceUnavailable:
 		return UpstreamError
 	case errors.As(err, &fault) && fault.Outcome == attempt.Timeout:

@@ -18,6 +18,7 @@ import (
 
 // A witness keeps what an Observer is told.
 type witness struct {
+	unobserved
 	mu      sync.Mutex // guards what follows
 	begun   []string
 	records []Record

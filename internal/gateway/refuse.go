@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
+	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
@@ -52,6 +53,9 @@ func (q *request) refuse(err error) {
 		q.record.Outcome = ClientCanceled
 		q.head(499)
 		return
+	}
+	if q.call != nil {
+		q.cached(q.call)
 	}
 	var unloaded *attempt.LoadError
 	if errors.As(err, &unloaded) && unloaded.Code == http.StatusNotFound && q.call != nil {
@@ -143,6 +147,9 @@ func meaning(err error) refusal {
 		return refusal{status: http.StatusBadRequest, message: "unexpected EOF", early: true}
 	case errors.Is(err, errMemory), errors.Is(err, errStreams):
 		return refusal{status: http.StatusServiceUnavailable, message: "server busy, please try again", retry: retrySoon}
+
+	case errors.Is(err, cache.ErrNotCached):
+		return refusal{status: http.StatusGatewayTimeout, message: "there is no stored answer, and the request says only-if-cached"}
 
 	case errors.Is(err, schedule.ErrQueueFull):
 		return refusal{

@@ -13,12 +13,20 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The compressor is made with its first use, which must not be within the bubble of one test.
+	e := cache.NewEntry(cache.Meta{}, cache.Answer{Question: make([]byte, 8<<10)})
+	if _, err := e.Answer(nil); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // A rig is a gateway before nodes, all of it over pipes, so that it works in virtual time.
 type rig struct {
@@ -34,6 +42,7 @@ type rig struct {
 type rigOptions struct {
 	config Config // without nodes
 	site   SiteConfig
+	other  *SiteConfig // a second site, for requests with the header X-Site
 	slots  int
 	each   []int // slots of the nodes, where they differ
 	host   bool  // the Host rule
@@ -77,8 +86,18 @@ func newRig(t *testing.T, opts rigOptions, nodes ...http.Handler) *rig {
 	}
 	r.settings = NewSettings(r.engine, config)
 	r.hold = r.settings.Attach()
+	other := site
+	if opts.other != nil {
+		if other, err = NewSite(*opts.other); err != nil {
+			t.Fatal(err)
+		}
+	}
 	r.front = simnode.NewPipe(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		r.settings.Serve(w, q, Entry{Site: site, HostRule: opts.host})
+		entry := Entry{Site: site, HostRule: opts.host, Name: "one", User: q.Header.Get("X-Test-User")}
+		if q.Header.Get("X-Site") != "" {
+			entry.Site, entry.Name = other, "other"
+		}
+		r.settings.Serve(w, q, entry)
 	}))
 	t.Cleanup(func() {
 		r.front.Close()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
+	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
@@ -49,6 +50,7 @@ type Config struct {
 	Queue    schedule.Options
 	Limits   Limits
 	Attempts attempt.Options
+	Cache    *cache.Options // nil: nothing is cached
 }
 
 // Settings are one configuration's immutable wishes and the steps made of them. A call keeps
@@ -66,7 +68,11 @@ func NewSettings(e *Engine, c Config) *Settings {
 	tries := attempt.New(attempt.Base{
 		Context: e.ctx, Queue: e.queue, Fleet: e.fleet, Budget: &e.budget, Suspects: e.suspects, Log: e.observer, Pumps: &e.pumps, Via: e.via,
 	}, c.Attempts)
-	return &Settings{engine: e, config: c, limits: c.Limits.withDefaults(), tries: tries, steps: tries}
+	s := &Settings{engine: e, config: c, limits: c.Limits.withDefaults(), tries: tries, steps: tries}
+	if c.Cache != nil {
+		s.steps = e.cache.Lookup(c.Cache, e.cache.Store(c.Cache, s.steps))
+	}
+	return s
 }
 
 // An Attachment is a configuration's hold on the engine.
@@ -109,5 +115,6 @@ func (a *Attachment) Detach() {
 func (e *Engine) obeyLocked(s *Settings) {
 	e.loader.Configure(s.config.Attempts)
 	e.queue.Configure(s.config.Queue)
+	e.cache.Configure(s.config.Cache)
 	e.fleet.Configure(s.config.Nodes, s.config.Health)
 }

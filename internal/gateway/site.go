@@ -6,7 +6,9 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/keys"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
@@ -23,6 +25,11 @@ type Site struct {
 	unguarded bool
 	adjust    wire.Adjust
 	explain   bool
+
+	ttl       cache.Rules
+	tenancy   tenancy
+	clientTTL time.Duration
+	tags      string
 }
 
 // SiteConfig is what an operator wishes of a site. The zero value works.
@@ -41,6 +48,19 @@ type SiteConfig struct {
 	// Explain tells in a header of each answer which node it came from and why. Default: clients
 	// learn nothing of nodes.
 	Explain bool
+
+	TTL    cache.Rules  // tried before those of all sites. Default: none
+	Tenant TenantConfig // whose answers are shared. Default: by the credential a client sends
+	// ClientTTL is the longest that X-Cache-TTL of a request may say. Default: it is ignored.
+	ClientTTL time.Duration
+	// Tags names the request header whose tags an answer can be purged by. Default: none
+	Tags string
+}
+
+// A TenantConfig says how to tell whose answers may be shared, where no key tells it.
+type TenantConfig struct {
+	By     string // authorization (default), header, user or shared
+	Header string // the name of the header
 }
 
 // NewSite checks the wishes.
@@ -52,7 +72,14 @@ func NewSite(c SiteConfig) (*Site, error) {
 	if err := checkAdjust(c.Adjust); err != nil {
 		return nil, err
 	}
-	s := &Site{class: class, manage: c.Manage, keys: c.Keys, unguarded: c.Unguarded, adjust: c.Adjust, explain: c.Explain}
+	tenancy, err := newTenancy(c.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	s := &Site{
+		class: class, manage: c.Manage, keys: c.Keys, unguarded: c.Unguarded, adjust: c.Adjust, explain: c.Explain,
+		ttl: c.TTL, tenancy: tenancy, clientTTL: c.ClientTTL, tags: c.Tags,
+	}
 	for _, glob := range c.Models {
 		if _, err := path.Match(glob, ""); err != nil {
 			return nil, fmt.Errorf("models: %q is not a glob; use *, ? and [...] as in llama3*", glob)

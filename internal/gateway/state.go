@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 )
@@ -11,6 +12,7 @@ type State struct {
 	States     []string       // the words that a node's state may be
 	Waiting    map[string]int // calls in the queue by class
 	QueueLimit int
+	Cache      cache.Stats
 }
 
 // A NodeState is what a node does.
@@ -24,7 +26,7 @@ type NodeState struct {
 // State tells what is so now.
 func (e *Engine) State() State {
 	snap := e.fleet.Snapshot()
-	s := State{Waiting: make(map[string]int, len(call.Classes)), QueueLimit: e.queue.Limit()}
+	s := State{Waiting: make(map[string]int, len(call.Classes)), QueueLimit: e.queue.Limit(), Cache: e.cache.Stats()}
 	for _, state := range fleet.States {
 		s.States = append(s.States, state.String())
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -19,12 +20,19 @@ type Entry struct {
 	// HostRule applies Ollama's rule for servers bound to a loopback address: a foreign Host
 	// header is refused, so that a web page cannot reach in by rebinding a name.
 	HostRule bool
+	// Name tells this site from others, the same after a reload: clients without a credential
+	// share answers with those of their own site only.
+	Name string
+	// User is who Caddy has found the client to be, "" if nobody.
+	User string
 }
 
 // A request is one HTTP request on its way.
 type request struct {
 	*Settings
 	site     *Site
+	siteName string
+	user     string // of another handler, not of a key
 	hostRule bool
 	w        http.ResponseWriter
 	r        *http.Request
@@ -45,7 +53,8 @@ type request struct {
 // http.ErrAbortHandler to cut an answer that cannot be ended in order.
 func (s *Settings) Serve(w http.ResponseWriter, r *http.Request, entry Entry) *Record {
 	q := &request{
-		Settings: s, site: entry.Site, hostRule: entry.HostRule, w: w, r: r, began: time.Now(),
+		Settings: s, site: entry.Site, siteName: entry.Name, user: entry.User, hostRule: entry.HostRule,
+		w: w, r: r, began: time.Now(),
 		record: &Record{RequestID: requestID(r.Header), Endpoint: "other"},
 	}
 	w.Header()["X-Request-Id"] = []string{q.record.RequestID}
@@ -146,13 +155,13 @@ func (q *request) admit() (*call.Call, *body, error) {
 		return nil, body, err
 	}
 	model, err := q.resolve(parsed.Model)
-	if err != nil {
+	if err != nil && !(model != nil && q.config.Cache != nil && errors.Is(err, errNoneUp)) { // what is stored may still be given
 		return nil, body, err
 	}
 	if err := q.guardContext(parsed, model); err != nil {
 		return nil, body, err
 	}
-	return &call.Call{
+	c := &call.Call{
 		Request:   parsed,
 		Identity:  model.Identity,
 		Runner:    parsed.Runner.Over(model.Parameters),
@@ -161,7 +170,11 @@ func (q *request) admit() (*call.Call, *body, error) {
 		Whole:     !parsed.Stream,
 		Tenant:    q.tenant,
 		Upstream:  call.NewUpstream(q.tries.Retries()),
-	}, body, nil
+	}
+	if q.config.Cache != nil {
+		c.Caching, c.Cached = q.caching(parsed, model), new(call.Cached)
+	}
+	return c, body, nil
 }
 
 // settle completes the record, and says once what became of a call that met trouble.
@@ -173,6 +186,12 @@ func (q *request) settle() {
 	}
 	if q.call == nil {
 		return
+	}
+	if q.call.Caching != nil {
+		rec.Cache = q.call.Cached.Result()
+		if q.call.Caching.Verdict.TTL > 0 {
+			rec.key, rec.keyName = q.call.Caching.Key, q.engine.cache.KeyName
+		}
 	}
 	rec.Model, rec.Stream = q.call.Request.Model.Short(), q.call.Request.Stream
 	_, rec.Route = q.call.Upstream.Route()

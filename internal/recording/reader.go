@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
 // A Reader follows a recording from its beginning. Each has its own place; one reader is
@@ -69,6 +71,36 @@ func (f *Reader) Object() (contentType string, body []byte, ok bool) {
 		return "", nil, false
 	}
 	return f.rec.object.contentType, f.rec.object.body, true
+}
+
+// Of is whose answer it is: the route that was asked, and the request that was sent, nil if the
+// recording was made of a stored answer.
+func (f *Reader) Of() (wire.Route, *wire.Request) { return f.rec.route, f.rec.request }
+
+// Single gives the single answer that a replay is, if it is one.
+func (f *Reader) Single() (contentType string, body []byte, ok bool) {
+	if f.rec.single == nil {
+		return "", nil, false
+	}
+	return f.rec.single.contentType, f.rec.single.body, true
+}
+
+// AtEnd has fn called once with the whole of the recording when it is complete, before its end
+// can be read: at once if that is so already. It is not called if the recording breaks off, or has
+// passed its limit. It keeps nothing alive. fn must be quick.
+func (f *Reader) AtEnd(fn func(Whole)) {
+	r := f.rec
+	r.mu.Lock()
+	if !r.ending {
+		r.atEnd = append(r.atEnd, fn)
+		r.mu.Unlock()
+		return
+	}
+	whole, ok := r.wholeLocked()
+	r.mu.Unlock()
+	if ok {
+		fn(whole)
+	}
 }
 
 // Fork gives a further reader from the beginning, under the conditions of Follow.

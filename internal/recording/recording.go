@@ -9,6 +9,7 @@ package recording
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,10 +65,13 @@ type Writer struct {
 }
 
 type recording struct {
-	start  time.Time
-	limit  int
-	cancel context.CancelCauseFunc
-	done   chan struct{} // closed at the end, whatever the end is
+	route   wire.Route
+	single  *object       // of a replay: instead of frames, for who wants one object
+	request *wire.Request // that was sent, nil of a replay
+	start   time.Time
+	limit   int
+	cancel  context.CancelCauseFunc
+	done    chan struct{} // closed at the end, whatever the end is
 
 	// readers is replaced, never changed, so that Append can wake them without the lock.
 	readers atomic.Pointer[[]*Reader]
@@ -78,6 +82,8 @@ type recording struct {
 	kept    int        // bytes in frames
 	total   int        // bytes ever appended
 	object  *object    // instead of frames
+	atEnd   []func(Whole)
+	ending  bool // nothing is appended any more
 	ended   bool
 	err     error // how it ended: nil is complete
 	left    bool  // the last reader has left
@@ -88,17 +94,53 @@ type object struct {
 	body        []byte
 }
 
-// New begins a recording. ctx is the engine's: the writer's context is made from it. limit
-// is in bytes of frame data; 0 means DefaultLimit.
-func New(ctx context.Context, limit int) *Writer {
+// New begins a recording of the answer to a request. ctx is the engine's: the writer's context
+// is made from it. limit is in bytes of frame data; 0 means DefaultLimit.
+func New(ctx context.Context, request *wire.Request, limit int) *Writer {
 	if limit <= 0 {
 		limit = DefaultLimit
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	r := &recording{start: time.Now(), limit: limit, cancel: cancel, done: make(chan struct{})}
+	r := &recording{route: request.Route, request: request, start: time.Now(), limit: limit, cancel: cancel, done: make(chan struct{})}
 	r.readers.Store(new([]*Reader))
 	return &Writer{recording: r, ctx: ctx}
 }
+
+// A Whole is what a complete recording is made of: frames, or one object instead.
+type Whole struct {
+	Frames []Frame // not to be changed
+
+	ContentType string
+	Object      []byte
+
+	// Single is the single answer that the frames make, where that is all that is wanted: there
+	// are no frames then.
+	Single []byte
+}
+
+// Replay is a finished recording of a route's answer, with its only reader.
+func Replay(route wire.Route, w Whole) *Reader {
+	r := &recording{
+		route: route, limit: math.MaxInt, cancel: func(error) {}, done: finished,
+		frames: w.Frames, ending: true, ended: true,
+	}
+	if w.Object != nil {
+		r.object = &object{contentType: w.ContentType, body: w.Object}
+	}
+	if w.Single != nil {
+		r.single = &object{contentType: w.ContentType, body: w.Single}
+	}
+	f := &Reader{rec: r, wake: make(chan struct{}, 1)}
+	r.readers.Store(&[]*Reader{f})
+	return f
+}
+
+// finished is the end of whatever has ended before it began.
+var finished = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // Context is that of the upstream call. It ends with the last reader (cause ErrAbandoned),
 // with the engine, or after the recording's end.
@@ -173,15 +215,38 @@ func (w *Writer) Break(err error) {
 
 func (w *Writer) end(err error) {
 	w.mu.Lock()
-	if w.ended {
+	if w.ending {
 		w.mu.Unlock()
 		return
 	}
-	w.ended, w.err = true, err
+	w.ending, w.err = true, err
+	told := w.atEnd
+	w.atEnd = nil
+	whole, ok := w.wholeLocked()
+	w.mu.Unlock()
+	if ok {
+		for _, fn := range told {
+			fn(whole)
+		}
+	}
+	w.mu.Lock()
+	w.ended = true
 	w.mu.Unlock()
 	close(w.done)
 	w.cancel(nil)
 	w.wake(true)
+}
+
+// wholeLocked is all of a recording that has come to its end, if it is still there.
+func (r *recording) wholeLocked() (w Whole, ok bool) {
+	if !r.ending || r.err != nil || r.dropped > 0 || r.total > r.limit {
+		return Whole{}, false
+	}
+	w.Frames = r.frames
+	if r.object != nil {
+		w.ContentType, w.Object = r.object.contentType, r.object.body
+	}
+	return w, true
 }
 
 // wake tells the readers to look again, the patient ones only if all is set. Their channels

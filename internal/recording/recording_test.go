@@ -44,7 +44,7 @@ func follow(t testing.TB, r interface{ Follow() (*Reader, error) }) *Reader {
 }
 
 func TestReader_LateFollowerHearsFromTheBeginning(t *testing.T) {
-	w := New(t.Context(), 0)
+	w := New(t.Context(), new(wire.Request), 0)
 	first := follow(t, w)
 	defer first.Close()
 	for i := range 5 {
@@ -68,7 +68,7 @@ func TestReader_LateFollowerHearsFromTheBeginning(t *testing.T) {
 
 func TestReader_WaitsForFramesAndKeepsArrivalTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := New(t.Context(), 0)
+		w := New(t.Context(), new(wire.Request), 0)
 		f := follow(t, w)
 		defer f.Close()
 		go func() { // ends with the recording
@@ -95,7 +95,7 @@ func TestReader_WaitsForFramesAndKeepsArrivalTimes(t *testing.T) {
 }
 
 func TestReader_ContextEndsOnlyTheWait(t *testing.T) {
-	w := New(t.Context(), 0)
+	w := New(t.Context(), new(wire.Request), 0)
 	f := follow(t, w)
 	defer f.Close()
 	cause := errors.New("client left")
@@ -111,7 +111,7 @@ func TestReader_ContextEndsOnlyTheWait(t *testing.T) {
 }
 
 func TestClose_LastReaderCancelsUpstream(t *testing.T) {
-	w := New(t.Context(), 0)
+	w := New(t.Context(), new(wire.Request), 0)
 	a, b := follow(t, w), follow(t, w)
 	a.Close()
 	a.Close()
@@ -141,7 +141,7 @@ func TestEnd_TellsHowItEnded(t *testing.T) {
 		"first end stands": {func(w *Writer) { w.Break(boom); w.Complete() }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := New(t.Context(), 0)
+			w := New(t.Context(), new(wire.Request), 0)
 			f := follow(t, w)
 			defer f.Close()
 			c.do(w)
@@ -163,7 +163,7 @@ func TestEnd_TellsHowItEnded(t *testing.T) {
 }
 
 func TestObject_IsThereInsteadOfFrames(t *testing.T) {
-	w := New(t.Context(), 0)
+	w := New(t.Context(), new(wire.Request), 0)
 	f := follow(t, w)
 	defer f.Close()
 	if _, _, ok := f.Object(); ok {
@@ -176,7 +176,7 @@ func TestObject_IsThereInsteadOfFrames(t *testing.T) {
 }
 
 func TestLimit_SlowReaderIsCutAlone(t *testing.T) {
-	w := New(t.Context(), 10)
+	w := New(t.Context(), new(wire.Request), 10)
 	slow, quick := follow(t, w), follow(t, w)
 	defer slow.Close()
 	defer quick.Close()
@@ -203,7 +203,7 @@ func TestLimit_SlowReaderIsCutAlone(t *testing.T) {
 }
 
 func TestLimit_NobodyJoinsPastIt(t *testing.T) {
-	w := New(t.Context(), 4)
+	w := New(t.Context(), new(wire.Request), 4)
 	f := follow(t, w)
 	defer f.Close()
 	w.Append([]byte("12345"), wire.Part, false)
@@ -221,7 +221,7 @@ func TestLimit_NobodyJoinsPastIt(t *testing.T) {
 func TestRecording_EveryReaderHearsEverythingOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.IntRange(1, 64).Draw(t, "limit")
-		w := New(context.Background(), limit)
+		w := New(context.Background(), new(wire.Request), limit)
 		root, _ := w.Follow()
 		defer root.Close()
 		type follower struct {
@@ -266,7 +266,7 @@ func TestRecording_EveryReaderHearsEverythingOnce(t *testing.T) {
 func BenchmarkAppend(b *testing.B) {
 	for _, readers := range []int{1, 10, 100} {
 		b.Run(fmt.Sprintf("readers=%d", readers), func(b *testing.B) {
-			w := New(context.Background(), 1<<20)
+			w := New(context.Background(), new(wire.Request), 1<<20)
 			var wg sync.WaitGroup
 			for range readers {
 				f := follow(b, w)
@@ -293,7 +293,7 @@ func BenchmarkAppend(b *testing.B) {
 
 func TestReader_ThatWaitsForMuchIsWokenForTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := New(t.Context(), 100)
+		w := New(t.Context(), new(wire.Request), 100)
 		f, err := w.Follow()
 		if err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
 )
 
@@ -21,12 +22,15 @@ var (
 	nodeInfo     = desc("node_info", "1, with the version of Ollama that the node told last.", "node", "version")
 	nodeThrash   = desc("node_reloads_soon_total", "Loads on the node of models that had been in use there less than five minutes before: they take turns in too little memory, or with other options.", "node")
 	queueDepth   = desc("queue_depth", "Requests that wait for a slot.", "class")
+	cacheEntries = desc("cache_entries", "Answers that are stored in memory.", "backend")
+	cacheBytes   = desc("cache_bytes", "Memory that stored answers take.", "backend")
+	cacheUp      = desc("cache_backend_up", "Whether a store of the cache that is configured can be used.", "backend")
 	queueLimit   = desc("queue_limit", "Requests of all classes that may wait; further ones are refused.")
 )
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{nodeUp, nodeState, nodeInFlight, nodeSlots, nodeInfo, nodeThrash, queueDepth, queueLimit} {
+	for _, d := range []*prometheus.Desc{nodeUp, nodeState, nodeInFlight, nodeSlots, nodeInfo, nodeThrash, queueDepth, queueLimit, cacheEntries, cacheBytes, cacheUp} {
 		to <- d
 	}
 }
@@ -59,4 +63,13 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		gauge(queueDepth, float64(waiting), class)
 	}
 	gauge(queueLimit, float64(s.QueueLimit))
+	if !s.Cache.On {
+		return
+	}
+	gauge(cacheEntries, float64(s.Cache.Entries), cache.Memory)
+	gauge(cacheBytes, float64(s.Cache.Bytes), cache.Memory)
+	gauge(cacheUp, 1, cache.Memory)
+	if s.Cache.Redis != "off" {
+		gauge(cacheUp, one(s.Cache.Redis == "up"), cache.Redis)
+	}
 }

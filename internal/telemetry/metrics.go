@@ -34,6 +34,7 @@ type Metrics struct {
 	choices    *prometheus.CounterVec
 	overflow   *prometheus.CounterVec
 	panics     prometheus.Counter
+	caching    caching
 	collectors []prometheus.Collector
 
 	mu     sync.Mutex // guards what follows
@@ -72,7 +73,8 @@ func New(state func() gateway.State) *Metrics {
 		m.choices.WithLabelValues(reason)
 	}
 	m.overflow.WithLabelValues("model")
-	m.collectors = []prometheus.Collector{m.requests, m.inFlight, m.tries, m.loads, m.choices, m.overflow, m.panics, &gauges{state}}
+	m.caching = newCaching()
+	m.collectors = append([]prometheus.Collector{m.requests, m.inFlight, m.tries, m.loads, m.choices, m.overflow, m.panics, &gauges{state}}, m.caching.collectors()...)
 	return m
 }
 
@@ -105,7 +107,9 @@ func (m *Metrics) Began(endpoint string) { m.inFlight.WithLabelValues(endpoint).
 // Ended implements gateway.Observer.
 func (m *Metrics) Ended(r *gateway.Record) {
 	m.inFlight.WithLabelValues(r.Endpoint).Dec()
-	m.requests.WithLabelValues(r.Endpoint, m.model(r.Model), string(r.Outcome)).Inc()
+	model := m.model(r.Model)
+	m.requests.WithLabelValues(r.Endpoint, model, string(r.Outcome)).Inc()
+	m.caching.ended(r, model)
 }
 
 // Panicked implements gateway.Observer.

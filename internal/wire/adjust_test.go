@@ -122,7 +122,8 @@ func checkAdjusted(t tester, route Route, body []byte) {
 			t.Fatalf("%q: adjusted to %q, which is refused: %v", body, sent, err)
 		}
 		if again.Changed != nil || again.Task != request.Task || again.Runner != request.Runner ||
-			!bytes.Equal(again.Options, request.Options) || !reflect.DeepEqual(again.KeepAlive, request.KeepAlive) {
+			!bytes.Equal(again.Options, request.Options) || !reflect.DeepEqual(again.KeepAlive, request.KeepAlive) ||
+			!bytes.Equal(again.Canonical(), request.Canonical()) {
 			t.Errorf("%q: adjusted to %+v, what is sent on to %+v", body, request, again)
 		}
 	}

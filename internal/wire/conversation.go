@@ -232,43 +232,49 @@ func (c *teller) addBlocks(s []byte) {
 const gathered = 256
 
 // read gives the inside of a string as a node reads it, in parts that are good until the next.
-func (c *teller) read(s []byte, part func([]byte)) {
-	c.text = c.text[:0]
+func (r *reading) read(s []byte, part func([]byte)) {
+	r.text = r.text[:0]
 	for len(s) > 0 {
-		plain := indexEscape(s)
+		next := s
+		if !r.clean && len(s) > mostRead {
+			next = s[:mostRead+1] // or each part of a long text would be a look through all the rest
+		}
+		plain := indexEscape(next)
 		switch {
-		case plain >= gathered && c.clean:
-			part(c.text)
-			c.text = c.text[:0]
+		case plain >= gathered && r.clean:
+			part(r.text)
+			r.text = r.text[:0]
 			part(s[:plain])
-		case plain > 0 && c.clean:
-			c.text = append(c.text, s[:plain]...)
+		case plain > 0 && r.clean:
+			r.text = append(r.text, s[:plain]...)
 		case plain > 0:
 			plain = wholeRunes(s[:plain])
-			c.text = appendText(c.text, s[:plain])
+			r.text = appendText(r.text, s[:plain])
 		default:
 			_, plain = escaped(s)
-			c.text = appendText(c.text, s[:plain])
+			r.text = appendText(r.text, s[:plain])
 		}
 		s = s[plain:]
-		if len(c.text) >= gathered {
-			part(c.text)
-			c.text = c.text[:0]
+		if len(r.text) >= gathered {
+			part(r.text)
+			r.text = r.text[:0]
 		}
 	}
-	part(c.text)
+	part(r.text)
 }
+
+// mostRead is how many bytes are read at once where something may have to be replaced.
+const mostRead = 4 << 10
 
 // wholeRunes is how much of a text to read at once, so that little is copied: no rune is cut.
 func wholeRunes(s []byte) int {
-	const most = 4 << 10
-	if len(s) <= most {
+	if len(s) <= mostRead {
 		return len(s)
 	}
-	for at := most; at > most-utf8.UTFMax; at-- {
+	for at := mostRead; at > mostRead-utf8.UTFMax; at-- {
 		if utf8.RuneStart(s[at]) {
 			return at
 		}
 	}
-	return most // none of these bytes is part of a rune
+	return mostRead // none of these bytes is part of a rune
 }

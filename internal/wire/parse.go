@@ -43,7 +43,7 @@ func ParseAdjusted(route Route, body []byte, a Adjust) (*Request, error) {
 	}
 	r.adjust(request, a)
 	request.Body = f.upstream(r, request.Task)
-	if f.turns != nil {
+	if route.Operation != Show {
 		request.source = r.rest()
 	}
 	return request, nil

@@ -34,7 +34,11 @@ func (r *reading) string(name string) string {
 
 // int is the value of an int field, 0 where it is absent or null.
 func (r *reading) int(name string) int {
-	n, err := strconv.Atoi(string(r.raw(name)))
+	raw := r.raw(name)
+	if raw == nil {
+		return 0 // an error would be made for it
+	}
+	n, err := strconv.Atoi(string(raw))
 	if err != nil {
 		return 0
 	}

@@ -194,6 +194,9 @@ func checkUpstream(t tester, route Route, body []byte, request *Request) {
 	if told, toldAgain := request.Conversation(), again.Conversation(); !slices.Equal(told, toldAgain) {
 		t.Errorf("%q: told as %v, what is sent on as %v", body, told, toldAgain)
 	}
+	if form, formAgain := request.Canonical(), again.Canonical(); !bytes.Equal(form, formAgain) {
+		t.Errorf("%q: has the form %q, what is sent on %q", body, form, formAgain)
+	}
 	checkRequest(t, body, came, request)
 	checkAdjusted(t, route, body)
 }

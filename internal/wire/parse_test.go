@@ -394,7 +394,7 @@ func TestParse_CostsLittleWhateverComes(t *testing.T) {
 	}
 }
 
-func mustParse(t *testing.T, path, body string) *Request {
+func mustParse(t testing.TB, path, body string) *Request {
 	t.Helper()
 	request, err := Parse(routeOf(path), []byte(body))
 	if err != nil {

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"iter"
+	"slices"
 )
 
 // Walks over parts of a body that has been judged. None of them copies anything.
@@ -44,6 +45,24 @@ func pick(object []byte, name string, folding bool) []byte {
 		}
 	}
 	return nil
+}
+
+// hasOnly tells whether an object that a body begins with has no keys but these.
+func hasOnly(body []byte, folding bool, names ...string) bool {
+	if body[0] != '{' {
+		return false
+	}
+	r := reading{body: body}
+	for ok := r.enter('}'); ok; ok = r.next('}') {
+		key, _ := r.key()
+		if !slices.ContainsFunc(names, func(name string) bool {
+			return string(key) == name || folding && bytes.EqualFold(key, []byte(name))
+		}) {
+			return false
+		}
+		r.skip()
+	}
+	return true
 }
 
 // hasWord tells whether a JSON value is a string of that text.

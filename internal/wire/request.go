@@ -40,7 +40,7 @@ type Request struct {
 	// stream, with usage where the dialect hides it.
 	Body Body
 
-	source *reading // where the fields are in the body that came, nil where Conversation is
+	source *reading // where the fields are in the body that came, nil for show
 }
 
 // A Task is what a text or embedding request makes a node do.
@@ -64,6 +64,12 @@ type RunnerOptions struct {
 // An OptionalInt is an int that may be absent.
 type OptionalInt struct {
 	Value int
+	Set   bool
+}
+
+// An OptionalFloat is a float64 that may be absent.
+type OptionalFloat struct {
+	Value float64
 	Set   bool
 }
 

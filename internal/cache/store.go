@@ -1,0 +1,136 @@
+package cache
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/recording"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
+)
+
+// sendings bounds the answers on their way to the second tier; further ones stay in memory alone.
+const sendings = 64
+
+// store is the last step before a node is asked: what the second tier has is answered from
+// there, and what a node answers is stored.
+type store struct {
+	*Cache
+	opts Options
+	next call.Answerer
+}
+
+// Store makes the step that looks into the second tier, and stores what next answers. It runs once
+// a flight, whoever follows that.
+func (c *Cache) Store(o *Options, next call.Answerer) call.Answerer {
+	return &store{Cache: c, opts: o.withDefaults(), next: next}
+}
+
+// Answer implements call.Answerer. Its errors are those of the next step.
+func (s *store) Answer(ctx context.Context, c *call.Call) (*recording.Reader, error) {
+	w, t := c.Caching, s.now.Load()
+	if w == nil || t == nil || w.Verdict.TTL == 0 {
+		return s.next.Answer(ctx, c)
+	}
+	meta := s.meta(c) // before a node is asked: what is purged from now on is not to be stored
+	meta.Marks = t.marks(meta)
+	if !w.Control.NoCache {
+		if f := s.findShared(ctx, t, w); f.usable(w.Control) {
+			if r := s.replay(t, c, f, "", Redis); r != nil {
+				return r, nil
+			}
+		}
+	}
+	r, err := s.next.Answer(ctx, c)
+	if err == nil && !w.Control.NoStore {
+		r.AtEnd(func(all recording.Whole) { s.keep(t, c, meta, all) })
+	}
+	return r, err
+}
+
+// meta is what is known of an answer before there is one.
+func (s *store) meta(c *call.Call) *Meta {
+	w, r := c.Caching, c.Request
+	return &Meta{
+		Key: w.Key, Route: r.Route.Path, Model: r.Model.Key(), Identity: w.Identity, Version: w.Version,
+		Tenant: w.Tenant, Tags: w.Tags, Rule: w.Verdict.Rule, Class: w.Verdict.Class,
+	}
+}
+
+// keep stores a complete answer if it is one to be stored. Whoever is told the end of it waits
+// until it returns, so what takes time is done later; who asks for it meanwhile waits for that.
+func (s *store) keep(t *tiers, c *call.Call, meta *Meta, all recording.Whole) {
+	w := c.Caching
+	meta.Stored, meta.TTL = time.Now(), s.opts.Life(w.Verdict, rand.Float64())
+	if !w.Until.IsZero() {
+		meta.TTL = min(meta.TTL, time.Until(w.Until))
+	}
+	node, _ := c.Upstream.Route()
+	if meta.Totals = c.Upstream.Totals(); meta.Totals.Total == 0 {
+		meta.Totals.Total = c.Upstream.LastTook() // its dialect does not tell
+	}
+	a := Answer{Question: w.Text, Frames: all.Frames, ContentType: all.ContentType, Object: all.Object}
+	if meta.TTL <= 0 || s.VersionAt(node) != w.Version || !worth(c, all) || a.Fits() != nil {
+		return
+	}
+	if int64(a.room()) < s.opts.MaxEntry {
+		c.Cached.SetStored() // else it must be compressed to know
+	}
+	s.arrivals.bring(meta.Key, s.Jobs, func() { // ends when it is stored
+		e := NewEntry(*meta, a)
+		if !t.valid(meta) || !t.memory.put(e) {
+			return
+		}
+		s.Watch.CacheStored(w.Verdict.Class, meta.TTL)
+		if t.shared != nil {
+			s.share(t, e)
+		}
+	})
+}
+
+// share sends an answer to the second tier. What does not get there is in memory all the same.
+func (s *store) share(t *tiers, e *Entry) {
+	if s.sending.Add(1) > sendings {
+		s.sending.Add(-1)
+		return
+	}
+	keep := e.Meta.TTL
+	if keep != call.Forever {
+		keep += s.opts.stale()
+	}
+	s.Jobs.Go(func() { // ends with the budget of one operation
+		defer s.sending.Add(-1)
+		_ = t.shared.put(s.Context, e, keep) // its trouble is counted there
+	})
+}
+
+// worth tells whether an answer is one that others may be given: whole, ended by itself, and
+// saying something.
+func worth(c *call.Call, all recording.Whole) bool {
+	route := c.Request.Route
+	said := wire.SaidBy(route, all.Object)
+	if all.Object == nil {
+		if !endedByItself(c.Upstream.Totals().DoneReason) {
+			return false
+		}
+		var err error
+		if said, err = wire.SaidIn(route, dataOf(all.Frames)); err != nil {
+			return false
+		}
+	}
+	return said.ToolCalls && c.Caching.Verdict.ToolCalls || said.Text && !said.ToolCalls
+}
+
+// endedByItself tells of a reason to end, in whichever dialect, whether the answer is all there
+// was to say, or all that was asked for.
+func endedByItself(reason string) bool {
+	switch reason {
+	case "stop", "length", // native and OpenAI
+		"end_turn", "stop_sequence", "max_tokens", // Anthropic
+		"completed", "incomplete", // responses
+		"tool_calls", "tool_use": // what was said decides
+		return true
+	}
+	return false
+}

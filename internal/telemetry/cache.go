@@ -1,0 +1,111 @@
+package telemetry
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/cache"
+	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
+)
+
+// caching counts what the cache does and saves.
+type caching struct {
+	requests     *prometheus.CounterVec
+	bypasses     *prometheus.CounterVec
+	evictions    *prometheus.CounterVec
+	corrupt      *prometheus.CounterVec
+	operations   *prometheus.HistogramVec
+	ttl          *prometheus.HistogramVec
+	savedTokens  *prometheus.CounterVec
+	savedSeconds *prometheus.CounterVec
+}
+
+// A TTL is between a few seconds and for ever, which is in the last bucket.
+var ttlBuckets = []float64{10, 30, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 3 * 24 * 3600, 7 * 24 * 3600, 30 * 24 * 3600}
+
+// An operation of the second tier has 50 ms.
+var operationBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1}
+
+func newCaching() caching {
+	c := caching{
+		requests: counter("cache_requests_total",
+			"Inference requests by what the cache did for them, and the store that had the answer.", "result", "backend"),
+		bypasses:  counter("cache_bypass_total", "Requests that were not to be cached, by why.", "reason"),
+		evictions: counter("cache_evictions_total", "Answers that were dropped from a store of the cache, by why.", "backend", "reason"),
+		corrupt: counter("cache_corrupt_total",
+			"Stored answers that were not sound: deleted, and not given to anybody.", "backend"),
+		operations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "cache_operation_duration_seconds", Help: "Time that operations of a store took, failed ones too.",
+			Buckets: operationBuckets,
+		}, []string{"backend", "op"}),
+		ttl: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "cache_ttl_seconds", Help: "TTL that stored answers were given, by the class of the request.",
+			Buckets: ttlBuckets,
+		}, []string{"class"}),
+		savedTokens: counter("tokens_saved_total",
+			"Tokens of answers, and of the prompts they were generated from, that were not generated or read again.", "model", "type"),
+		savedSeconds: counter("node_seconds_saved_total",
+			"Time that nodes spent on answers which were given again: prompt evaluation and generation, without loads.", "model"),
+	}
+	for _, backend := range cache.Backends {
+		c.requests.WithLabelValues(string(call.Hit), backend)
+		c.requests.WithLabelValues(string(call.Stale), backend)
+		c.corrupt.WithLabelValues(backend)
+	}
+	c.requests.WithLabelValues(string(call.Miss), "")
+	c.requests.WithLabelValues(string(call.Bypass), "")
+	c.evictions.WithLabelValues(cache.Memory, "size")
+	return c
+}
+
+func (c *caching) collectors() []prometheus.Collector {
+	return []prometheus.Collector{
+		c.requests, c.bypasses, c.evictions, c.corrupt, c.operations, c.ttl, c.savedTokens, c.savedSeconds,
+	}
+}
+
+// ended counts what the cache did for a request.
+func (c *caching) ended(r *gateway.Record, model string) {
+	switch r.Cache.Status {
+	case "":
+		return
+	case call.Bypass:
+		c.bypasses.WithLabelValues(r.Cache.Detail).Inc()
+	case call.Hit, call.Stale:
+		saved := r.Cache.Saved
+		c.savedTokens.WithLabelValues(model, "input").Add(float64(saved.PromptTokens))
+		c.savedTokens.WithLabelValues(model, "output").Add(float64(saved.OutputTokens))
+		c.savedSeconds.WithLabelValues(model).Add(cost(saved).Seconds())
+	}
+	c.requests.WithLabelValues(string(r.Cache.Status), r.Cache.Backend).Inc()
+}
+
+// cost is the time that a node spent on an answer. Not all dialects tell; then it is what the
+// answer took, without waiting.
+func cost(t wire.Totals) time.Duration {
+	if told := t.Prompt + t.Eval; told > 0 {
+		return told
+	}
+	return t.Total
+}
+
+// CacheOperated implements cache.Watcher.
+func (m *Metrics) CacheOperated(backend, op string, took time.Duration) {
+	m.caching.operations.WithLabelValues(backend, op).Observe(took.Seconds())
+}
+
+// CacheEvicted implements cache.Watcher.
+func (m *Metrics) CacheEvicted(backend, reason string) {
+	m.caching.evictions.WithLabelValues(backend, reason).Inc()
+}
+
+// CacheCorrupt implements cache.Watcher.
+func (m *Metrics) CacheCorrupt(backend string) { m.caching.corrupt.WithLabelValues(backend).Inc() }
+
+// CacheStored implements cache.Watcher.
+func (m *Metrics) CacheStored(class string, ttl time.Duration) {
+	m.caching.ttl.WithLabelValues(class).Observe(ttl.Seconds())
+}
