@@ -20,8 +20,12 @@ type arrivals struct {
 	waiting map[call.Key]chan struct{}
 }
 
-// bring stores an answer in the background.
-func (a *arrivals) bring(k call.Key, jobs *sync.WaitGroup, store func()) {
+// bring stores an answer in the background, unless it is so small that this would cost more.
+func (a *arrivals) bring(k call.Key, small bool, jobs *sync.WaitGroup, store func()) {
+	if small {
+		store()
+		return
+	}
 	if a.count.Add(1) > mostArrivals {
 		a.count.Add(-1)
 		store()

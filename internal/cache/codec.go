@@ -20,6 +20,10 @@ const (
 	// compressAbove is the size in bytes above which compression is tried. Below it saves less
 	// than the entry costs beside its payload.
 	compressAbove = 1 << 10
+	// compressAtOnce is the size above which that is done when an answer is stored. To compress one
+	// of a few words costs a tenth of all that a gateway does for it, and most are never asked for
+	// again: these are compressed when they are, or when they leave the process.
+	compressAtOnce = 4 << 10
 
 	// decodedLimit bounds an answer when it is opened, in bytes, whatever the entry says of
 	// itself: sixteen times what a recording keeps by default.
@@ -51,27 +55,58 @@ type Entry struct {
 	// payload is the answer, encoded, compressed if that is worth it; see the table at pack.
 	// Empty: the answer was too large.
 	payload []byte
+	tight   bool // it has been tried to compress it
 
 	single *single // the single answer that it makes, where it was asked for; in memory only
 }
 
-// NewEntry encodes an answer and compresses it if it is above 1 KiB and becomes smaller by it.
+// NewEntry encodes an answer and compresses it if it is above 4 KiB and becomes smaller by it.
 // It copies all that it keeps. Of an answer that Fits refuses, the entry is one that no store
 // takes and that opens as ErrCorrupt.
 func NewEntry(m Meta, a Answer) *Entry {
 	e := &Entry{Meta: m}
-	for _, text := range e.Meta.texts() {
-		*text = strings.Clone(*text) // it may be a part of a whole request
-	}
 	e.Meta.Tags = slices.Clone(m.Tags)
 	for i, tag := range e.Meta.Tags {
-		e.Meta.Tags[i] = strings.Clone(tag)
+		e.Meta.Tags[i] = strings.Clone(tag) // it is a part of a whole header
 	}
 	e.Meta.Marks = slices.Clone(m.Marks)
 	if a.Fits() == nil {
-		e.payload = pack(a.encode())
+		s := scratches.Get().(*scratch)
+		s.encoded = a.encode(s.encoded[:0])
+		e.payload = s.pack(compressAtOnce)
+		e.tight = len(s.encoded) > compressAtOnce
+		s.release()
 	}
 	return e
+}
+
+// squeezed gives the entry compressed, if it is above 1 KiB and becomes smaller by it: itself if
+// that has been tried.
+func (e *Entry) squeezed() *Entry {
+	p, ok := split(e.payload)
+	if e.tight || !ok || p.form != formPlain || len(p.content) <= compressAbove {
+		return e
+	}
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	s.encoded = append(s.encoded[:0], p.content...)
+	tight := *e
+	tight.payload, tight.tight = s.pack(compressAbove), true
+	return &tight
+}
+
+// A scratch is what it takes to encode an answer, so that only what is kept is made anew.
+type scratch struct{ encoded, packed []byte }
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// scratchLimit bounds what is kept of it for the next one, in bytes.
+const scratchLimit = 256 << 10
+
+func (s *scratch) release() {
+	if cap(s.encoded)+cap(s.packed) <= scratchLimit {
+		scratches.Put(s)
+	}
 }
 
 // Fits gives ErrTooLarge for an answer of more than 64 MiB, encoded but not compressed, or of
@@ -160,21 +195,22 @@ type parcel struct {
 	content []byte
 }
 
-// pack makes a payload of an encoded answer.
+// pack makes a payload of the encoded answer, compressed if it has more bytes than above.
 //
 //	bytes   what
 //	1       form: plain or zstd
 //	4       CRC-32C of the encoded answer, little-endian
 //	varint  its size
 //	...     the encoded answer in that form, to the end
-func pack(encoded []byte) []byte {
+func (s *scratch) pack(above int) []byte {
+	encoded := s.encoded
 	var head [1 + 4 + binary.MaxVarintLen64]byte
 	binary.LittleEndian.PutUint32(head[1:], checksum(encoded))
 	n := 5 + binary.PutUvarint(head[5:], uint64(len(encoded)))
 	content := encoded
-	if len(encoded) > compressAbove {
-		if packed := encoder().EncodeAll(encoded, nil); len(packed) < len(encoded) {
-			head[0], content = formZstd, packed
+	if len(encoded) > above {
+		if s.packed = encoder().EncodeAll(encoded, s.packed[:0]); len(s.packed) < len(encoded) {
+			head[0], content = formZstd, s.packed
 		}
 	}
 	// What is kept is a copy of the right size: the buffers above have room to spare. Grow rounds

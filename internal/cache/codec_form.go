@@ -3,6 +3,7 @@ package cache
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/recording"
@@ -65,7 +66,7 @@ const (
 	shapeObject
 )
 
-// encode gives the encoded form.
+// encode appends the encoded form.
 //
 //	bytes   what
 //	...     question: its length and so many bytes
@@ -83,8 +84,8 @@ const (
 //
 // Lengths, kinds and times lie apart, because so they compress better than in turn. Times are
 // cut to milliseconds: in nanoseconds they would be a third of a compressed stream.
-func (a *Answer) encode() []byte {
-	b := make([]byte, 0, a.room())
+func (a *Answer) encode(b []byte) []byte {
+	b = slices.Grow(b, a.room())
 	b = appendBytes(b, a.Question)
 	if len(a.Frames) == 0 && (a.Object != nil || a.ContentType != "") {
 		b = append(b, shapeObject)

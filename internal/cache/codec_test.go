@@ -246,7 +246,7 @@ func TestEntry_TooLargeIsRefusedAndNeverOpens(t *testing.T) {
 // What an entry says of itself costs no memory before it is found to be a lie.
 func TestEntry_ALieCostsLittleMemory(t *testing.T) {
 	zeros := encoder().EncodeAll(make([]byte, 4*framesLimit), nil)
-	frames := (&Answer{Frames: make([]recording.Frame, 3)}).encode()
+	frames := (&Answer{Frames: make([]recording.Frame, 3)}).encode(nil)
 	for _, c := range []struct {
 		name    string
 		payload []byte
@@ -391,7 +391,7 @@ func BenchmarkEntry(b *testing.B) {
 		})
 		b.Run(fmt.Sprintf("frames=%d/open", frames), func(b *testing.B) {
 			b.ReportAllocs()
-			b.SetBytes(int64(len(a.encode())))
+			b.SetBytes(int64(len(a.encode(nil))))
 			for b.Loop() {
 				if _, err := e.Answer(a.Question); err != nil {
 					b.Fatal(err)

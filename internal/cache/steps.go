@@ -212,7 +212,11 @@ func (t *tiers) open(f *found, route *wire.Route, r *wire.Request) (recording.Wh
 	if err != nil {
 		return recording.Whole{}, err
 	}
+	e := f.entry.squeezed() // it is asked for again
 	if !singly {
+		if e != f.entry {
+			t.memory.swap(f.entry, e)
+		}
 		return recording.Whole{Frames: a.Frames, ContentType: a.ContentType, Object: a.Object}, nil
 	}
 	contentType, body, err := wire.Fold(route.Dialect, route.Operation, a.data())
@@ -221,9 +225,9 @@ func (t *tiers) open(f *found, route *wire.Route, r *wire.Request) (recording.Wh
 	}
 	s := &single{question: f.question.Text, contentType: contentType, body: body}
 	if s.size() <= singleLimit {
-		e := *f.entry
-		e.single = s
-		t.memory.swap(f.entry, &e)
+		ready := *e
+		ready.single = s
+		t.memory.swap(f.entry, &ready)
 	}
 	return recording.Whole{ContentType: contentType, Single: body}, nil
 }

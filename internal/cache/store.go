@@ -44,7 +44,11 @@ func (s *store) Answer(ctx context.Context, c *call.Call) (*recording.Reader, er
 	}
 	r, err := s.next.Answer(ctx, c)
 	if err == nil && !w.Control.NoStore {
-		r.AtEnd(func(all recording.Whole) { s.keep(t, c, meta, all) })
+		r.AtEnd(func(all recording.Whole, whole bool) {
+			if whole {
+				s.keep(t, c, meta, all)
+			}
+		})
 	}
 	return r, err
 }
@@ -77,7 +81,7 @@ func (s *store) keep(t *tiers, c *call.Call, meta *Meta, all recording.Whole) {
 	if int64(a.room()) < s.opts.MaxEntry {
 		c.Cached.SetStored() // else it must be compressed to know
 	}
-	s.arrivals.bring(meta.Key, s.Jobs, func() { // ends when it is stored
+	s.arrivals.bring(meta.Key, a.room() <= compressAtOnce, s.Jobs, func() { // ends when it is stored
 		e := NewEntry(*meta, a)
 		if !t.valid(meta) || !t.memory.put(e) {
 			return
@@ -101,7 +105,7 @@ func (s *store) share(t *tiers, e *Entry) {
 	}
 	s.Jobs.Go(func() { // ends with the budget of one operation
 		defer s.sending.Add(-1)
-		_ = t.shared.put(s.Context, e, keep) // its trouble is counted there
+		_ = t.shared.put(s.Context, e.squeezed(), keep) // its trouble is counted there
 	})
 }
 

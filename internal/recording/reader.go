@@ -85,10 +85,10 @@ func (f *Reader) Single() (contentType string, body []byte, ok bool) {
 	return f.rec.single.contentType, f.rec.single.body, true
 }
 
-// AtEnd has fn called once with the whole of the recording when it is complete, before its end
-// can be read: at once if that is so already. It is not called if the recording breaks off, or has
-// passed its limit. It keeps nothing alive. fn must be quick.
-func (f *Reader) AtEnd(fn func(Whole)) {
+// AtEnd has fn called once when the recording ends, before the end can be read: at once if it has
+// ended. whole tells that it is complete, and that all of it is still there; it is neither if it
+// broke off, or has passed its limit. AtEnd keeps nothing alive. fn must be quick.
+func (f *Reader) AtEnd(fn func(w Whole, whole bool)) {
 	r := f.rec
 	r.mu.Lock()
 	if !r.ending {
@@ -98,9 +98,7 @@ func (f *Reader) AtEnd(fn func(Whole)) {
 	}
 	whole, ok := r.wholeLocked()
 	r.mu.Unlock()
-	if ok {
-		fn(whole)
-	}
+	fn(whole, ok)
 }
 
 // Fork gives a further reader from the beginning, under the conditions of Follow.

@@ -82,7 +82,7 @@ type recording struct {
 	kept    int        // bytes in frames
 	total   int        // bytes ever appended
 	object  *object    // instead of frames
-	atEnd   []func(Whole)
+	atEnd   []func(Whole, bool)
 	ending  bool // nothing is appended any more
 	ended   bool
 	err     error // how it ended: nil is complete
@@ -224,10 +224,8 @@ func (w *Writer) end(err error) {
 	w.atEnd = nil
 	whole, ok := w.wholeLocked()
 	w.mu.Unlock()
-	if ok {
-		for _, fn := range told {
-			fn(whole)
-		}
+	for _, fn := range told {
+		fn(whole, ok)
 	}
 	w.mu.Lock()
 	w.ended = true

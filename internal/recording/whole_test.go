@@ -16,9 +16,9 @@ func TestAtEnd_HasTheWholeBeforeTheEndCanBeRead(t *testing.T) {
 	defer f.Close()
 	w.Append([]byte("a"), wire.Part, false)
 	told := 0
-	f.AtEnd(func(all Whole) {
+	f.AtEnd(func(all Whole, ok bool) {
 		told++
-		if len(all.Frames) != 2 || string(all.Frames[1].Data) != "b" {
+		if !ok || len(all.Frames) != 2 || string(all.Frames[1].Data) != "b" {
 			t.Errorf("the whole is %v", all)
 		}
 		select {
@@ -30,7 +30,7 @@ func TestAtEnd_HasTheWholeBeforeTheEndCanBeRead(t *testing.T) {
 	w.Append([]byte("b"), wire.Final, true)
 	w.Complete()
 	w.Break(errors.New("too late"))
-	f.AtEnd(func(all Whole) { told += len(all.Frames) }) // it has ended: told at once
+	f.AtEnd(func(all Whole, _ bool) { told += len(all.Frames) }) // it has ended: told at once
 	if told != 3 {
 		t.Errorf("told %d, want once with the end and once after it", told)
 	}
@@ -42,13 +42,13 @@ func TestAtEnd_HasAnObjectToo(t *testing.T) {
 	defer f.Close()
 	w.Object("application/json", []byte("{}"))
 	var got Whole
-	f.AtEnd(func(all Whole) { got = all })
+	f.AtEnd(func(all Whole, _ bool) { got = all })
 	if want := (Whole{ContentType: "application/json", Object: []byte("{}")}); !cmp.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
-func TestAtEnd_IsSilentOfWhatIsNotWhole(t *testing.T) {
+func TestAtEnd_TellsOfWhatIsNotWhole(t *testing.T) {
 	for name, c := range map[string]struct {
 		limit int
 		do    func(*Writer)
@@ -60,9 +60,21 @@ func TestAtEnd_IsSilentOfWhatIsNotWhole(t *testing.T) {
 			w := New(t.Context(), new(wire.Request), c.limit)
 			f := follow(t, w)
 			defer f.Close()
-			f.AtEnd(func(Whole) { t.Error("told before the end") })
+			told := 0
+			tell := func(_ Whole, whole bool) {
+				if told++; whole {
+					t.Error("told that it is whole")
+				}
+			}
+			f.AtEnd(tell)
+			if told != 0 {
+				t.Error("told before the end")
+			}
 			c.do(w)
-			f.AtEnd(func(Whole) { t.Error("told after the end") })
+			f.AtEnd(tell)
+			if told != 2 {
+				t.Errorf("told %d times, want by both", told)
+			}
 		})
 	}
 }
