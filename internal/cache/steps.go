@@ -61,6 +61,7 @@ func (l *lookup) Answer(ctx context.Context, c *call.Call) (*recording.Reader, e
 				return r, nil
 			}
 		}
+		c.Cached.Set(call.CacheResult{Detail: "only-if-cached"})
 		return nil, ErrNotCached
 	}
 	if f.stale(w.Control, l.opts.StaleWhileRevalidate) {

@@ -76,6 +76,8 @@ type CacheResult struct {
 	Rule    string        // that gave the TTL
 	Stored  bool          // the answer has been stored: known only of whole answers
 	Saved   wire.Totals   // what the answer cost when it was generated
+
+	Lead *Upstream // that of the call whose answer this one followed, nil if it followed none
 }
 
 // A CacheStatus is a word for logs and metrics.
@@ -93,6 +95,7 @@ const (
 func (c *Cached) Set(r CacheResult) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	r.Lead = c.Lead
 	c.CacheResult = r
 }
 

@@ -40,7 +40,8 @@ type Call struct {
 	Upstream *Upstream
 
 	Caching *Caching // nil: there is no cache
-	Cached  *Cached  // not nil if Caching is not
+	Joining *Joining // nil: it goes its way alone
+	Cached  *Cached  // not nil if one of these is not
 }
 
 // A Class is the rank of a call in the queue. The lower goes first, strictly.

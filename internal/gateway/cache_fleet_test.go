@@ -25,6 +25,7 @@ type plainNode struct {
 	down     bool
 	asked    int           // for answers
 	takes    time.Duration // an answer
+	pad      string        // what it says besides, to nobody's eyes
 }
 
 func newPlainNode(says string) *plainNode {
@@ -46,7 +47,7 @@ func (n *plainNode) count() int {
 func (n *plainNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	n.mu.Lock()
-	version, digest, template, says, status, down, takes := n.version, n.digest, n.template, n.says, n.status, n.down, n.takes
+	version, digest, template, says, status, down, takes, pad := n.version, n.digest, n.template, n.says, n.status, n.down, n.takes, n.pad
 	n.mu.Unlock()
 	if down {
 		panic(http.ErrAbortHandler)
@@ -74,7 +75,7 @@ func (n *plainNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		w.Header().Set("Content-Type", "application/x-ndjson")
-		fmt.Fprintf(w, `{"model":"m","created_at":"2026-11-23T12:56:19Z","response":%q,"done":false}`+"\n", says)
+		fmt.Fprintf(w, `{"model":"m","created_at":"2026-11-23T12:56:19Z","response":%q,"pad":%q,"done":false}`+"\n", says, pad)
 		fmt.Fprint(w, `{"model":"m","created_at":"2026-11-23T12:56:19Z","response":"","done":true,"done_reason":"stop","prompt_eval_count":3,"eval_count":5}`+"\n")
 	}
 }
@@ -84,12 +85,18 @@ const plainAsk = `{"model":"m","prompt":"hello","stream":false,"options":{"tempe
 // A plainRig is a gateway with a cache before plain nodes.
 func newPlainRig(t *testing.T, o cache.Options, nodes ...*plainNode) *cacheRig {
 	t.Helper()
+	return newPlainRigWith(t, o, rigOptions{}, nodes...)
+}
+
+func newPlainRigWith(t *testing.T, o cache.Options, opts rigOptions, nodes ...*plainNode) *cacheRig {
+	t.Helper()
 	o.Jitter = -1
 	handlers := make([]http.Handler, len(nodes))
 	for i, n := range nodes {
 		handlers[i] = n
 	}
-	r := &cacheRig{rig: newRig(t, rigOptions{config: Config{Cache: &o, Health: fleet.Options{TagsInterval: 2 * time.Second}}}, handlers...)}
+	opts.config = Config{Cache: &o, Health: fleet.Options{TagsInterval: 2 * time.Second}}
+	r := &cacheRig{rig: newRig(t, opts, handlers...)}
 	r.known("m:latest")
 	return r
 }
