@@ -468,3 +468,44 @@ func TestCache_PurgeReachesWhatIsBeingGenerated(t *testing.T) {
 		})
 	}
 }
+
+func TestCache_ToolCallsAreStoredOnlyIfTheRuleSaysSo(t *testing.T) {
+	const ask = `{"model":"tinytool","messages":[{"role":"user","content":"weather?"}],"options":{"temperature":0},"tools":[{"type":"function","function":{"name":"get_weather","parameters":{"type":"object","properties":{"city":{"type":"string"}}}}}]}`
+	for tools, want := range map[bool]int{true: 1, false: 2} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newCacheRig(t, cache.Options{Rules: cache.Rules{{TTL: time.Hour, Tools: tools}}}, rigOptions{})
+			r.known("tinytool:latest")
+			var answer string
+			n := r.costs(func() { r.say("/api/chat", ask); _, answer, _ = r.say("/api/chat", ask) })
+			if !strings.Contains(answer, `"tool_calls"`) {
+				t.Fatalf("no tool was called: %s", answer)
+			}
+			if n != want {
+				t.Errorf("tools %v: %d answers generated, want %d", tools, n, want)
+			}
+		})
+	}
+}
+
+func TestCache_RulesDecideBySiteFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		global := cache.Rules{{TTL: time.Minute, Prompts: []string{"*urgent*"}}, {TTL: time.Hour}}
+		r := newCacheRig(t, cache.Options{Rules: global}, rigOptions{other: &SiteConfig{TTL: cache.Rules{{TTL: 2 * time.Hour, Headers: []cache.HeaderCondition{{Name: "X-Source", Glob: "blog"}}}}}})
+		for _, c := range []struct {
+			prompt  string
+			headers []string
+			want    string
+		}{
+			{"this is URGENT\nplease", nil, "ttl=60"},
+			{"this is not", nil, "ttl=3600"},
+			{"this is urgent for the blog", []string{"X-Site: other", "X-Source: blog"}, "ttl=7200"},
+			{"this is urgent elsewhere", []string{"X-Site: other"}, "ttl=60"},
+		} {
+			body := `{"model":"tiny","prompt":` + fmt.Sprintf("%q", c.prompt) + `}`
+			r.say("/api/generate", body, c.headers...)
+			if _, _, h := r.say("/api/generate", body, c.headers...); !strings.Contains(h.Get("Cache-Status"), c.want) {
+				t.Errorf("%q %v: Cache-Status %q, want %s", c.prompt, c.headers, h.Get("Cache-Status"), c.want)
+			}
+		}
+	})
+}
