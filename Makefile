@@ -27,7 +27,7 @@ test-engine: need-go need-cc need-redis ## the packages without Caddy, under the
 	$(GO) vet $(ENGINE)
 	$(GO) test -race -timeout 10m $(ENGINE)
 
-test-caddy: need-go ## the Caddy module, the commands and the binary, end to end
+test-caddy: need-go need-redis ## the Caddy module, the commands and the binary, end to end
 	$(GO) vet $(CADDY)
 	$(GO) test -timeout 30m $(CADDY)
 

@@ -59,6 +59,10 @@ func (r recordFields) MarshalLogObject(e zapcore.ObjectEncoder) error {
 // addCache tells what the cache did, and under which name it did it.
 func (r recordFields) addCache(e zapcore.ObjectEncoder) {
 	c := r.Cache
+	if r.Coalesced {
+		e.AddBool("coalesced", true)
+		e.AddInt("tokens_saved", c.Saved.OutputTokens)
+	}
 	if c.Status == "" {
 		return
 	}

@@ -49,7 +49,7 @@ func servePurge(w http.ResponseWriter, r *http.Request) error {
 	if m := e.Fleet().Snapshot().Models[target.Model]; m != nil && m.Identity != "" {
 		target.Identities = []string{m.Identity}
 	}
-	return answerJSON(w, e.Cache().Purge(r.Context(), target))
+	return answerJSON(w, e.Purge(r.Context(), target))
 }
 
 // readTarget reads what is to be purged: an object with one member. Its errors repeat nothing of

@@ -51,6 +51,9 @@ type App struct {
 	// What answers are kept, and for how long. Default: there is no cache.
 	Cache *Cache `json:"cache,omitempty"`
 
+	// Which requests share one running answer. Default: each is answered by itself.
+	Coalesce *Coalesce `json:"coalesce,omitempty"`
+
 	ctx        caddy.Context
 	nodes      []*resolvedNode
 	engine     *engine

@@ -105,6 +105,7 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 //				tools
 //			}
 //		}
+//		coalesce [sampled]
 //	}
 //
 // A node is named by its address: a URL without path, or a host with or without port; the
@@ -144,6 +145,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			{name: "limits", read: once(a.readLimits)},
 			{name: "attempts", read: once(a.readAttempts)},
 			{name: "cache", read: once(a.readCache)},
+			{name: "coalesce", read: once(a.readCoalesce)},
 		},
 		elsewhere: wordsAt("the ollama directive of a site",
 			"class", "models", "manage", "pass", "keys", "guard", "num_ctx", "keep_alive", "explain",

@@ -98,7 +98,7 @@ type settings interface {
 // config checks all settings but the nodes and turns them into the engine's.
 func (a *App) config() (gateway.Config, error) {
 	var c gateway.Config
-	for _, block := range []settings{a.Health, a.Queue, a.Limits, a.Attempts, a.Cache} {
+	for _, block := range []settings{a.Health, a.Queue, a.Limits, a.Attempts, a.Cache, a.Coalesce} {
 		if err := block.check(); err != nil {
 			return gateway.Config{}, err
 		}

@@ -11,7 +11,7 @@ import (
 // Direct asks one node without a grant, for requests that take no slot: details of a model,
 // unloading. ctx bounds it. Its errors are a *call.StatusError or a *Fault.
 func (s *Step) Direct(ctx context.Context, n *fleet.Node, r *wire.Request) (contentType string, body []byte, err error) {
-	resp, err := s.post(ctx, n, r)
+	resp, err := s.post(ctx, n, r.Route, r.Body)
 	if err != nil {
 		return "", nil, faultOf(err, true)
 	}

@@ -27,6 +27,6 @@ func (t *try) patience() time.Duration {
 	if !ok {
 		return whole
 	}
-	long := time.Duration(t.call.Request.Body.Len()/patienceBytes) * time.Second
+	long := time.Duration(t.sends.Len()/patienceBytes) * time.Second
 	return min(whole, max(patienceFloor, patienceFactor*usual)+long)
 }

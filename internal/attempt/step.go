@@ -156,10 +156,14 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 		IdleOnly:  c.IdleOnly,
 	}
 	s.Budget.Earn()
-	fingerprint := s.Suspects.Fingerprint(c.Request.Model.Key(), c.Request.Body)
+	body, seal := c.Request.Body, c.Seal
+	var fingerprint suspect.Fingerprint
+	if seal == nil {
+		fingerprint = s.Suspects.Fingerprint(c.Request.Model.Key(), body)
+	}
 	var last error
 	for {
-		if s.Suspects.Refused(fingerprint) {
+		if seal == nil && s.Suspects.Refused(fingerprint) {
 			return ErrDeadly
 		}
 		ask.Exclude = c.Upstream.FailedNodes()
@@ -172,9 +176,16 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 			}
 			return err
 		}
+		if seal != nil { // what is sent is known only now
+			body, seal = seal(), nil
+			if fingerprint = s.Suspects.Fingerprint(c.Request.Model.Key(), body); s.Suspects.Refused(fingerprint) {
+				g.Release()
+				return ErrDeadly
+			}
+		}
 		c.Upstream.Granted(g.Node.Name(), g.Reason)
 		s.Log.Chosen(g.Reason)
-		t := &try{Step: s, call: c, grant: g, recording: w, began: time.Now(), run: s.Suspects.Running(g.Node.Name(), fingerprint)}
+		t := &try{Step: s, call: c, sends: body, grant: g, recording: w, began: time.Now(), run: s.Suspects.Running(g.Node.Name(), fingerprint)}
 		err = t.begin()
 		if err == nil {
 			return nil // the grant and the rest of the answer are the pump's now
@@ -240,6 +251,9 @@ func (s *Step) weigh(w *recording.Writer, t *try, err error) (fault error, again
 // (ollama-api 11).
 func (s *Step) Again(c *call.Call) bool {
 	tries := c.Upstream.Tries()
+	if len(tries) == 0 {
+		return false // it was another call's answer that it heard
+	}
 	last := tries[len(tries)-1]
 	lost := last.Outcome == string(Reset)
 	if lost && !c.Upstream.Lost() {

@@ -30,6 +30,7 @@ const (
 type try struct {
 	*Step
 	call      *call.Call
+	sends     wire.Body
 	grant     *schedule.Grant
 	recording *recording.Writer
 	began     time.Time
@@ -102,14 +103,14 @@ func (t *try) send() (*http.Response, error) {
 	ctx := httptrace.WithClientTrace(t.ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { t.connected.Store(true) },
 	})
-	return t.post(ctx, t.grant.Node, t.call.Request)
+	return t.post(ctx, t.grant.Node, t.call.Request.Route, t.sends)
 }
 
-// post sends a judged request: a fresh one, with nothing of the client's headers.
-func (s *Step) post(ctx context.Context, node *fleet.Node, r *wire.Request) (*http.Response, error) {
+// post sends a judged body: a fresh request, with nothing of the client's headers.
+func (s *Step) post(ctx context.Context, node *fleet.Node, to wire.Route, body wire.Body) (*http.Response, error) {
 	req := s.model.WithContext(ctx) // a copy
-	req.URL, req.Host = target(node.URL(), r.Route.Path), node.URL().Host
-	req.Body, req.ContentLength = io.NopCloser(r.Body.Reader()), r.Body.Len()
+	req.URL, req.Host = target(node.URL(), to.Path), node.URL().Host
+	req.Body, req.ContentLength = io.NopCloser(body.Reader()), body.Len()
 	return node.RoundTrip(req)
 }
 

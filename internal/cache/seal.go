@@ -50,7 +50,7 @@ type Sealer struct {
 // bytes. The secret should be random: guessing it is not made slow.
 func NewSealer(secret []byte) (*Sealer, error) {
 	if len(secret) < secretLeast {
-		return nil, fmt.Errorf("the cache's secret has %d bytes, it needs %d at least: make one with `openssl rand -base64 32`",
+		return nil, fmt.Errorf("the cache's secret has %d bytes, it needs %d at least: make one with `openssl rand -hex 32`",
 			len(secret), secretLeast)
 	}
 	s := new(Sealer)

@@ -44,7 +44,7 @@ func TestSealer_RefusesShortSecretsAndSaysHowToMakeOne(t *testing.T) {
 			if (err == nil) != c.ok || (s != nil) != c.ok {
 				t.Fatalf("%v, %v; want ok: %v", s, err, c.ok)
 			}
-			if err != nil && !strings.Contains(err.Error(), "openssl rand -base64 32") {
+			if err != nil && !strings.Contains(err.Error(), "openssl rand -hex 32") {
 				t.Errorf("%q does not say how to make one", err)
 			}
 			if err != nil && c.secret != "" && strings.Contains(err.Error(), c.secret) {

@@ -104,8 +104,8 @@ type found struct {
 }
 
 // find looks into memory, under the call's own key and then under that of the equal native chat.
-func (l *lookup) find(ctx context.Context, t *tiers, w *call.Caching) *found {
-	l.arrivals.wait(ctx, w)
+func (c *Cache) find(ctx context.Context, t *tiers, w *call.Caching) *found {
+	c.arrivals.wait(ctx, w)
 	if f := t.found(t.memory.get(w.Key), w, &w.Question); f != nil || w.Native == nil {
 		return f
 	}
@@ -176,7 +176,7 @@ func (f *found) stale(c call.Control, most time.Duration) bool {
 func (c *Cache) replay(t *tiers, k *call.Call, f *found, detail, backend string) *recording.Reader {
 	m := &f.entry.Meta
 	route := wire.Find(http.MethodPost, m.Route).Route
-	whole, err := t.open(f, route, k.Request)
+	whole, err := t.open(f, route, k)
 	if err != nil {
 		if !errors.Is(err, ErrOther) { // else another question has this key, which is as good as none
 			t.memory.delete(m.Key)
@@ -197,12 +197,13 @@ func (c *Cache) replay(t *tiers, k *call.Call, f *found, detail, backend string)
 	return recording.Replay(*route, whole)
 }
 
-// open gives what is stored in the shape that a request wants of it.
-func (t *tiers) open(f *found, route *wire.Route, r *wire.Request) (recording.Whole, error) {
+// open gives what is stored in the shape that a call wants of it. One that others may follow wants
+// frames.
+func (t *tiers) open(f *found, route *wire.Route, k *call.Call) (recording.Whole, error) {
 	if route == nil {
 		return recording.Whole{}, ErrCorrupt
 	}
-	singly := !r.Stream && r.Route.Path == route.Path && route.Operation != wire.Embed
+	singly := k.Whole && k.Request.Route.Path == route.Path && route.Operation != wire.Embed
 	if s := f.entry.single; singly && s != nil {
 		if !bytes.Equal(s.question, f.question.Text) {
 			return recording.Whole{}, ErrOther

@@ -36,6 +36,12 @@ func (s *store) Answer(ctx context.Context, c *call.Call) (*recording.Reader, er
 	meta := s.meta(c) // before a node is asked: what is purged from now on is not to be stored
 	meta.Marks = t.marks(meta)
 	if !w.Control.NoCache {
+		// An equal call may have been answered since this one looked.
+		if f := s.find(ctx, t, w); f.usable(w.Control) {
+			if r := s.replay(t, c, f, "", Memory); r != nil {
+				return r, nil
+			}
+		}
 		if f := s.findShared(ctx, t, w); f.usable(w.Control) {
 			if r := s.replay(t, c, f, "", Redis); r != nil {
 				return r, nil

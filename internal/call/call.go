@@ -38,6 +38,9 @@ type Call struct {
 	// Tenant is the verified name of who asks, "" where nobody verified one.
 	Tenant   string
 	Upstream *Upstream
+	// Seal is set of a gathered call, which may take more until it is granted a slot. It is called
+	// once, at the first grant, and gives the body that is sent instead of Request.Body.
+	Seal func() wire.Body
 
 	Caching *Caching // nil: there is no cache
 	Joining *Joining // nil: it goes its way alone

@@ -42,7 +42,7 @@ func (q *request) stream(c *call.Call) error {
 		return err
 	}
 	q.explain(c)
-	q.cached(c)
+	q.shared(c)
 	if contentType, body, ok := reader.Object(); ok {
 		q.answer(http.StatusOK, contentType, body)
 		return nil
@@ -101,7 +101,7 @@ func (q *request) explain(c *call.Call) {
 // shown to anybody yet, so it is asked again.
 func (q *request) single(c *call.Call) error {
 	var broken *recording.EndError
-	for {
+	for followed := 0; ; {
 		reader, err := q.steps.Answer(q.ctx(), c)
 		if errors.Is(err, schedule.ErrNoNode) && broken != nil {
 			return broken // says more than that no other node is left
@@ -114,11 +114,17 @@ func (q *request) single(c *call.Call) error {
 		if err == nil {
 			q.answers()
 			q.explain(c)
-			q.cached(c)
+			q.shared(c)
 			q.answer(http.StatusOK, contentType, body)
 			return nil
 		}
-		if !errors.As(err, &broken) || !q.tries.Again(c) {
+		switch {
+		case !errors.As(err, &broken):
+			return err
+		case c.Cached != nil && c.Cached.Result().Lead != nil && followed < q.tries.Retries():
+			followed++ // it was another call's answer; this one may do better
+			c.Cached.Joined(nil)
+		case !q.tries.Again(c):
 			return err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
 	"github.com/caddy-ollama/caddy-ollama/internal/cache"
+	"github.com/caddy-ollama/caddy-ollama/internal/coalesce"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
 	"github.com/caddy-ollama/caddy-ollama/internal/suspect"
@@ -28,6 +29,7 @@ type Engine struct {
 	queue    *schedule.Queue
 	loader   *attempt.Loader
 	cache    *cache.Cache
+	flights  *coalesce.Flights
 	log      *slog.Logger
 	observer Observer
 	via      string // names this engine in Via headers
@@ -72,7 +74,9 @@ func newEngine(log *slog.Logger, choose schedule.Choice) *Engine {
 		VersionAt:  func(node string) string { return f.Snapshot().VersionAt(node) },
 		Identities: func() map[string]bool { return f.Snapshot().Identities() },
 	})
-	f.OnReplaced(e.cache.Replaced)
+	e.flights = coalesce.New(coalesce.Base{Context: ctx, Jobs: &e.pumps})
+	// Who asks after a purge is not to hear what was begun before it.
+	f.OnReplaced(func(identities []string) { e.cache.Replaced(identities); e.flights.Forget() })
 	return e
 }
 
@@ -105,6 +109,13 @@ func (e *Engine) Fleet() *fleet.Fleet { return e.fleet }
 
 // Cache keeps answers.
 func (e *Engine) Cache() *cache.Cache { return e.cache }
+
+// Purge makes stored answers invalid, and has nobody follow those that are being generated. ctx
+// bounds the wait for Redis.
+func (e *Engine) Purge(ctx context.Context, t cache.Target) cache.Purged {
+	defer e.flights.Forget()
+	return e.cache.Purge(ctx, t)
+}
 
 // Queue holds the calls that wait.
 func (e *Engine) Queue() *schedule.Queue { return e.queue }

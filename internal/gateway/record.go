@@ -50,7 +50,8 @@ type Record struct {
 	Took      time.Duration
 	Totals    wire.Totals // what the answer told of itself
 
-	Cache call.CacheResult // what the cache did
+	Cache     call.CacheResult // what the cache did
+	Coalesced bool             // the answer was that of another call, heard as it was generated
 
 	key     call.Key
 	keyName func(call.Key) string // nil: it was not to be cached

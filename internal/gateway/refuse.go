@@ -9,6 +9,7 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
 	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/coalesce"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
@@ -55,7 +56,12 @@ func (q *request) refuse(err error) {
 		return
 	}
 	if q.call != nil {
-		q.cached(q.call)
+		q.shared(q.call)
+	}
+	var panicked *coalesce.PanicError
+	if errors.As(err, &panicked) {
+		q.panicked(panicked.Value, panicked.Stack)
+		err = errPanic
 	}
 	var unloaded *attempt.LoadError
 	if errors.As(err, &unloaded) && unloaded.Code == http.StatusNotFound && q.call != nil {

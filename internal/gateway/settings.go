@@ -7,6 +7,7 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
 	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/coalesce"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
 )
@@ -51,6 +52,13 @@ type Config struct {
 	Limits   Limits
 	Attempts attempt.Options
 	Cache    *cache.Options // nil: nothing is cached
+	Coalesce *Coalesce      // nil: each call is answered by itself
+}
+
+// Coalesce says which calls share one running answer: deterministic ones and embeddings, and more
+// if it is said.
+type Coalesce struct {
+	Sampled bool // those of different clients whose answers are drawn at random, too
 }
 
 // Settings are one configuration's immutable wishes and the steps made of them. A call keeps
@@ -69,8 +77,16 @@ func NewSettings(e *Engine, c Config) *Settings {
 		Context: e.ctx, Queue: e.queue, Fleet: e.fleet, Budget: &e.budget, Suspects: e.suspects, Log: e.observer, Pumps: &e.pumps, Via: e.via,
 	}, c.Attempts)
 	s := &Settings{engine: e, config: c, limits: c.Limits.withDefaults(), tries: tries, steps: tries}
+	// Outermost last: what is known is looked up for each call; what is not is asked for once for
+	// all who want it; and stored once.
 	if c.Cache != nil {
-		s.steps = e.cache.Lookup(c.Cache, e.cache.Store(c.Cache, s.steps))
+		s.steps = e.cache.Store(c.Cache, s.steps)
+	}
+	if c.Coalesce != nil {
+		s.steps = e.flights.Step(coalesce.Options{}, s.steps)
+	}
+	if c.Cache != nil {
+		s.steps = e.cache.Lookup(c.Cache, s.steps)
 	}
 	return s
 }

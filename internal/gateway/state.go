@@ -13,6 +13,7 @@ type State struct {
 	Waiting    map[string]int // calls in the queue by class
 	QueueLimit int
 	Cache      cache.Stats
+	Flights    int // running answers that an equal call can join
 }
 
 // A NodeState is what a node does.
@@ -26,7 +27,7 @@ type NodeState struct {
 // State tells what is so now.
 func (e *Engine) State() State {
 	snap := e.fleet.Snapshot()
-	s := State{Waiting: make(map[string]int, len(call.Classes)), QueueLimit: e.queue.Limit(), Cache: e.cache.Stats()}
+	s := State{Waiting: make(map[string]int, len(call.Classes)), QueueLimit: e.queue.Limit(), Cache: e.cache.Stats(), Flights: e.flights.Running()}
 	for _, state := range fleet.States {
 		s.States = append(s.States, state.String())
 	}

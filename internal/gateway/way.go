@@ -171,8 +171,8 @@ func (q *request) admit() (*call.Call, *body, error) {
 		Tenant:    q.tenant,
 		Upstream:  call.NewUpstream(q.tries.Retries()),
 	}
-	if q.config.Cache != nil {
-		c.Caching, c.Cached = q.caching(parsed, model), new(call.Cached)
+	if q.config.Cache != nil || q.config.Coalesce != nil {
+		q.share(c, model)
 	}
 	return c, body, nil
 }
@@ -187,11 +187,8 @@ func (q *request) settle() {
 	if q.call == nil {
 		return
 	}
-	if q.call.Caching != nil {
-		rec.Cache = q.call.Cached.Result()
-		if q.call.Caching.Verdict.TTL > 0 {
-			rec.key, rec.keyName = q.call.Caching.Key, q.engine.cache.KeyName
-		}
+	if q.call.Cached != nil {
+		q.settleShared(rec)
 	}
 	rec.Model, rec.Stream = q.call.Request.Model.Short(), q.call.Request.Stream
 	_, rec.Route = q.call.Upstream.Route()
@@ -220,15 +217,20 @@ func (q *request) recovered(p any) any {
 		}
 		return p
 	}
-	q.engine.observer.Panicked()
+	q.panicked(p, debug.Stack())
 	q.record.Outcome = InternalError
-	q.engine.log.ErrorContext(q.r.Context(), "panic while a request was answered",
-		"request_id", q.record.RequestID, "endpoint", q.record.Endpoint, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 	if q.record.Status != 0 {
 		return http.ErrAbortHandler // the answer has begun and cannot be mended
 	}
 	q.refuse(errPanic)
 	return nil
+}
+
+// panicked counts and logs a panic, without its value, which may hold what a client sent.
+func (q *request) panicked(p any, stack []byte) {
+	q.engine.observer.Panicked()
+	q.engine.log.ErrorContext(q.r.Context(), "panic while a request was answered",
+		"request_id", q.record.RequestID, "endpoint", q.record.Endpoint, "panic", fmt.Sprintf("%T", p), "stack", string(stack))
 }
 
 // head writes the status line, and remembers it.

@@ -11,7 +11,7 @@ import (
 )
 
 // A Reader follows a recording from its beginning. Each has its own place; one reader is
-// used by one goroutine at a time, Close by any.
+// used by one goroutine at a time, Close and Fork by any.
 type Reader struct {
 	rec    *recording
 	wake   chan struct{} // holds one token: something has changed since the last look

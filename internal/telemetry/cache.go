@@ -21,6 +21,7 @@ type caching struct {
 	ttl          *prometheus.HistogramVec
 	savedTokens  *prometheus.CounterVec
 	savedSeconds *prometheus.CounterVec
+	coalesced    *prometheus.CounterVec
 }
 
 // A TTL is between a few seconds and for ever, which is in the last bucket.
@@ -50,6 +51,7 @@ func newCaching() caching {
 		savedSeconds: counter("node_seconds_saved_total",
 			"Time that nodes spent on answers which were given again: prompt evaluation and generation, without loads.", "model"),
 	}
+	c.coalesced = counter("coalesced_requests_total", "Requests that heard the answer of another one while it was generated.", "endpoint")
 	for _, backend := range cache.Backends {
 		c.requests.WithLabelValues(string(call.Hit), backend)
 		c.requests.WithLabelValues(string(call.Stale), backend)
@@ -63,22 +65,25 @@ func newCaching() caching {
 
 func (c *caching) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		c.requests, c.bypasses, c.evictions, c.corrupt, c.operations, c.ttl, c.savedTokens, c.savedSeconds,
+		c.requests, c.bypasses, c.evictions, c.corrupt, c.operations, c.ttl, c.savedTokens, c.savedSeconds, c.coalesced,
 	}
 }
 
 // ended counts what the cache did for a request.
 func (c *caching) ended(r *gateway.Record, model string) {
+	if r.Coalesced {
+		c.coalesced.WithLabelValues(r.Endpoint).Inc()
+	}
+	if saved := r.Cache.Saved; saved != (wire.Totals{}) {
+		c.savedTokens.WithLabelValues(model, "input").Add(float64(saved.PromptTokens))
+		c.savedTokens.WithLabelValues(model, "output").Add(float64(saved.OutputTokens))
+		c.savedSeconds.WithLabelValues(model).Add(cost(saved).Seconds())
+	}
 	switch r.Cache.Status {
 	case "":
 		return
 	case call.Bypass:
 		c.bypasses.WithLabelValues(r.Cache.Detail).Inc()
-	case call.Hit, call.Stale:
-		saved := r.Cache.Saved
-		c.savedTokens.WithLabelValues(model, "input").Add(float64(saved.PromptTokens))
-		c.savedTokens.WithLabelValues(model, "output").Add(float64(saved.OutputTokens))
-		c.savedSeconds.WithLabelValues(model).Add(cost(saved).Seconds())
 	}
 	c.requests.WithLabelValues(string(r.Cache.Status), r.Cache.Backend).Inc()
 }

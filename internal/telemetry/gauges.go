@@ -24,13 +24,14 @@ var (
 	queueDepth   = desc("queue_depth", "Requests that wait for a slot.", "class")
 	cacheEntries = desc("cache_entries", "Answers that are stored in memory.", "backend")
 	cacheBytes   = desc("cache_bytes", "Memory that stored answers take.", "backend")
+	flights      = desc("coalesced_groups_in_flight", "Running answers that an equal request can join.")
 	cacheUp      = desc("cache_backend_up", "Whether a store of the cache that is configured can be used.", "backend")
 	queueLimit   = desc("queue_limit", "Requests of all classes that may wait; further ones are refused.")
 )
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{nodeUp, nodeState, nodeInFlight, nodeSlots, nodeInfo, nodeThrash, queueDepth, queueLimit, cacheEntries, cacheBytes, cacheUp} {
+	for _, d := range []*prometheus.Desc{nodeUp, nodeState, nodeInFlight, nodeSlots, nodeInfo, nodeThrash, queueDepth, queueLimit, cacheEntries, cacheBytes, cacheUp, flights} {
 		to <- d
 	}
 }
@@ -63,6 +64,7 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		gauge(queueDepth, float64(waiting), class)
 	}
 	gauge(queueLimit, float64(s.QueueLimit))
+	gauge(flights, float64(s.Flights))
 	if !s.Cache.On {
 		return
 	}

@@ -73,6 +73,8 @@ type canon struct {
 	reading
 	out []byte
 
+	without string // a field of the request that is passed over, folded; see Embedding
+
 	spans   []span   // of the fields of the structs that are being told, innermost last
 	members []member // the same of what they do not know
 	digest  digester
@@ -199,7 +201,7 @@ func (c *canon) passes(key []byte, in place) bool {
 	switch in {
 	case inRequest:
 		c.fold = appendFolded(c.fold[:0], key)
-		return unsaid[string(c.fold)]
+		return unsaid[string(c.fold)] || c.without != "" && string(c.fold) == c.without
 	case inOptions:
 		return placement[string(key)]
 	}

@@ -195,6 +195,9 @@ func TestCanonical_DiffersByTheLastByteOfALongOne(t *testing.T) {
 	image := func(last byte) string {
 		return base64.StdEncoding.EncodeToString(append(noise[:len(noise):len(noise)], last))
 	}
+	picture := func(last byte) string { // the race detector makes a large one take seconds
+		return base64.StdEncoding.EncodeToString(append(noise[:128<<10:128<<10], last))
+	}
 	tests := []struct{ name, path, before, a, b, after string }{
 		{"a prompt", "/api/generate", `"prompt":"` + long, "a", "b", `"`},
 		{"a chat", "/api/chat", `"messages":[{"role":"user","content":"` + long, "a", "b", `"}]`},
@@ -202,12 +205,12 @@ func TestCanonical_DiffersByTheLastByteOfALongOne(t *testing.T) {
 		{"an input", "/api/embed", `"input":["` + long, "a", "b", `"]`},
 		{"escapes to the end", "/api/generate", `"prompt":"` + strings.Repeat(`\n`, 150_000), "a", "b", `"`},
 		{"an image", "/api/chat", `"messages":[{"role":"user","content":"x","images":["aGk=","`, image(1), image(2), `"]}]`},
-		{"an image with line ends", "/api/chat", `"messages":[{"role":"user","content":"x","images":["\n`, image(1), image(2), `\r\n"]}]`},
-		{"an image in an address", "/v1/chat/completions", `"messages":[{"content":[{"type":"image_url","image_url":"data:;base64,`, image(1), image(2), `"}]}]`},
-		{"an image of Anthropic", "/v1/messages", `"max_tokens":1,"messages":[{"content":[{"type":"image","source":{"type":"base64","data":"`, image(1), image(2), `"}}]}]`},
-		{"an image in a response", "/v1/responses", `"input":[{"role":"user","content":[{"type":"input_image","image_url":"data:;base64,`, image(1), image(2), `"}]}]`},
-		{"an image that a tool gave", "/v1/messages", `"max_tokens":1,"messages":[{"content":[{"type":"tool_result","content":[{"type":"image","source":{"data":"`, image(1), image(2), `"}}]}]}]`},
-		{"behind an image", "/api/chat", `"messages":[{"images":["` + image(1) + `"],"role":"user","content":"` + long, "a", "b", `"}]`},
+		{"an image with line ends", "/api/chat", `"messages":[{"role":"user","content":"x","images":["\n`, picture(1), picture(2), `\r\n"]}]`},
+		{"an image in an address", "/v1/chat/completions", `"messages":[{"content":[{"type":"image_url","image_url":"data:;base64,`, picture(1), picture(2), `"}]}]`},
+		{"an image of Anthropic", "/v1/messages", `"max_tokens":1,"messages":[{"content":[{"type":"image","source":{"type":"base64","data":"`, picture(1), picture(2), `"}}]}]`},
+		{"an image in a response", "/v1/responses", `"input":[{"role":"user","content":[{"type":"input_image","image_url":"data:;base64,`, picture(1), picture(2), `"}]}]`},
+		{"an image that a tool gave", "/v1/messages", `"max_tokens":1,"messages":[{"content":[{"type":"tool_result","content":[{"type":"image","source":{"data":"`, picture(1), picture(2), `"}}]}]}]`},
+		{"behind an image", "/api/chat", `"messages":[{"images":["` + picture(1) + `"],"role":"user","content":"` + long, "a", "b", `"}]`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -296,7 +299,7 @@ func TestCanonical_IsSafeForConcurrentUse(t *testing.T) {
 
 func TestCanonical_CostsLittleWhateverComes(t *testing.T) {
 	const (
-		size = 512 << 10
+		size = 128 << 10
 		// Under the race detector, which has keys copied; else bad bytes cost most, which become
 		// three each in a buffer that grows.
 		most = 32 * size

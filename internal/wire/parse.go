@@ -43,7 +43,13 @@ func ParseAdjusted(route Route, body []byte, a Adjust) (*Request, error) {
 	}
 	r.adjust(request, a)
 	request.Body = f.upstream(r, request.Task)
-	if route.Operation != Show {
+	switch route.Operation {
+	case Show:
+	case Embed: // as many patches as it has fields, and they make further bodies: see Embedding
+		patches := r.patches
+		request.source = r.rest()
+		request.source.patches = patches
+	default:
 		request.source = r.rest()
 	}
 	return request, nil

@@ -1,8 +1,10 @@
 // Anthropic's npm package.
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import Anthropic from '@anthropic-ai/sdk';
-import { busy, checkCity, citySchema, collect, failure, full, gateway, kinds, lost, patience, readBroken, startFleet } from './stage.js';
+import {
+  busy, checkCity, checkRepeats, citySchema, collect, failure, full, gateway, kept, kinds, lost, notStored, patience, readBroken, startFleet,
+} from './stage.js';
 
 const open = (baseURL, more) => new Anthropic({ baseURL, apiKey: 'unused', maxRetries: 0, ...more });
 const client = open(gateway);
@@ -206,5 +208,67 @@ describe('npm anthropic', { concurrency: 8 }, () => {
         break;
       }
     }
+  });
+});
+
+describe('npm anthropic and the cache', () => {
+  let fleet;
+  let client;
+  before(async () => {
+    fleet = await startFleet(kept);
+    client = open(fleet.url);
+  }, patience);
+
+  // Asks for a message in either shape and gives all of it that is the same in a replay.
+  const message = (request, reason, blocks, check = () => {}) => async (streamed, prompt) => {
+    const wanted = { max_tokens: 2000, ...request, messages: user(prompt) };
+    let m;
+    if (streamed) {
+      const stream = client.messages.stream(wanted);
+      const events = await collect(stream);
+      checkOrder(events, blocks);
+      m = await stream.finalMessage();
+    } else {
+      m = await client.messages.create(wanted);
+    }
+    checkMessage(m, request.model, reason, blocks);
+    check(m);
+    const { input_tokens, output_tokens } = m.usage;
+    const said = m.content.map(({ type, text, thinking, id, name, input }) => ({ type, text, thinking, id, name, input }));
+    return { id: m.id, said, input_tokens, output_tokens };
+  };
+
+  test('a message that is repeated is not generated again', patience, async () => {
+    await checkRepeats(fleet, 'a message', message({ model: 'SIM-Small', system: 'be short' }, 'end_turn', ['text']));
+  });
+
+  test('nor is one that is cut by max_tokens', patience, async () => {
+    await checkRepeats(fleet, 'a short one', message({ model: 'sim-small', max_tokens: 5 }, 'max_tokens', ['text']));
+  });
+
+  test('nor one that thinks', patience, async () => {
+    await checkRepeats(fleet, 'think', message({ model: 'sim-think', thinking: { type: 'enabled', budget_tokens: 1024 } }, 'end_turn', ['thinking', 'text']));
+  });
+
+  test('nor one that calls a tool, whose id stays', patience, async () => {
+    await checkRepeats(fleet, 'what is the weather in Paris?', message({ model: 'sim-tool', tools: [weather] }, 'tool_use', ['text', 'tool_use'], (m) => {
+      assert.match(m.content[1].id, /^call_[a-z0-9]{8}$/);
+      checkCity(m.content[1].input);
+    }));
+  });
+
+  test('who wants a stored answer or none hears that there is none', patience, async () => {
+    const only = { headers: { 'Cache-Control': 'only-if-cached' } };
+    const request = { model: 'sim-small', max_tokens: 5, messages: user('have you said it before') };
+    for (const ask of [() => client.messages.create(request, only), () => client.messages.stream(request, only).finalMessage()]) {
+      const error = await failure(ask());
+      assert.ok(error instanceof Anthropic.InternalServerError, `${error}`);
+      const { request_id, ...body } = error.error;
+      assert.deepEqual([error.status, body], [504, { type: 'error', error: { type: 'api_error', message: notStored } }]);
+    }
+    const first = await client.messages.create(request);
+    const { data, response } = await client.messages.create(request, only).withResponse();
+    assert.deepEqual(data.content, first.content);
+    assert.match(response.headers.get('cache-status'), /^caddy-ollama; hit; ttl=\d+$/);
   });
 });

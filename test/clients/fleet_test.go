@@ -38,7 +38,17 @@ type plan struct {
 	Slots  int      `json:"slots"`  // of each node. Default: 1.
 	Scale  float64  `json:"scale"`  // on every simulated time. Default: 1.
 	Models []string `json:"models"` // Default: all sim-* models.
-	Queue  string   `json:"queue"`  // lines of the option "queue". With it the gateway runs with a Caddyfile, else by "up".
+	Queue  string   `json:"queue"`  // lines of the option "queue"
+	Cache  string   `json:"cache"`  // lines of the option "cache"; what it keeps is shared by all clients
+
+	// With Queue or Cache the gateway runs with a Caddyfile, else by "up".
+}
+
+// kept is a fleet whose gateway keeps all answers: sampled ones, too, so that one that was
+// generated again says something else, and those that call tools.
+var kept = plan{
+	Nodes: 2, Scale: 0.05, Models: []string{"sim-small", "sim-tool", "sim-think", "sim-embed"},
+	Cache: "\t\t\tttl 1h tools\n\t\t\tttl 1h",
 }
 
 // startFleet starts nodes and a gateway in front of them and waits until it is ready.
@@ -55,7 +65,7 @@ func startFleet(p plan) (*fleet, error) {
 		return nil, err
 	}
 	p.Nodes, p.Slots = max(p.Nodes, 1), max(p.Slots, 1)
-	args := []string{"simulate", "--listen", "127.0.0.1:0", "--slots", strconv.Itoa(p.Slots)}
+	args := []string{"simulate", "--listen", "127.0.0.1:0", "--slots", strconv.Itoa(p.Slots), "--faults-admin"}
 	if p.Scale > 0 {
 		args = append(args, "--scale", fmt.Sprint(p.Scale))
 	}
@@ -93,7 +103,7 @@ func (f *fleet) startGateway(p plan) error {
 			return err
 		}
 		f.url = "http://localhost:" + port
-		if p.Queue == "" {
+		if p.Queue == "" && p.Cache == "" {
 			failed = f.up(p, port)
 		} else {
 			failed = f.run(p, port)
@@ -128,7 +138,15 @@ func (f *fleet) run(p plan, port string) (err error) {
 	for _, n := range f.nodes {
 		fmt.Fprintf(&text, "\t\tnode %s {\n\t\t\tslots %d\n\t\t}\n", n.url, p.Slots)
 	}
-	fmt.Fprintf(&text, "\t\tqueue {\n%s\n\t\t}\n\t}\n}\n\nhttp://:%s {\n\tbind 127.0.0.1 ::1\n\tollama\n}\n", p.Queue, port)
+	site := "ollama"
+	if p.Queue != "" {
+		fmt.Fprintf(&text, "\t\tqueue {\n%s\n\t\t}\n", p.Queue)
+	}
+	if p.Cache != "" {
+		fmt.Fprintf(&text, "\t\tcache {\n%s\n\t\t}\n", p.Cache)
+		site = "ollama {\n\t\ttenant shared\n\t}" // clients send different credentials
+	}
+	fmt.Fprintf(&text, "\t}\n}\n\nhttp://:%s {\n\tbind 127.0.0.1 ::1\n\t%s\n}\n", port, site)
 	file := filepath.Join(f.home, "Caddyfile")
 	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 		return err
@@ -213,6 +231,31 @@ func (f *fleet) idle() error {
 	return f.wait("free slots", func(nodes []nodeStatus) bool {
 		return !slices.ContainsFunc(nodes, func(n nodeStatus) bool { return n.InFlight != 0 })
 	})
+}
+
+// generated counts the answers and vectors that the nodes have made so far. Nothing but a request
+// that a client has sent adds to it.
+func (f *fleet) generated() (count int, err error) {
+	for _, n := range f.nodes {
+		resp, err := http.Get(n.url + "/_faults")
+		if err != nil {
+			return 0, err
+		}
+		var report struct {
+			Stats struct {
+				Models map[string]struct{ Answers int }
+			}
+		}
+		err = json.NewDecoder(resp.Body).Decode(&report)
+		resp.Body.Close()
+		if err != nil {
+			return 0, fmt.Errorf("the counts of %s: %w", n.url, err)
+		}
+		for _, m := range report.Stats.Models {
+			count += m.Answers
+		}
+	}
+	return count, nil
 }
 
 // killBusy kills the one node that is answering, as a crash would, and gives its URL.

@@ -31,7 +31,11 @@ func TestNodeClients(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, node, append([]string{"--test", "--test-concurrency=4", "--test-reporter=spec"}, files...)...)
-	cmd.Env = append(os.Environ(), "GATEWAY="+f.url, "STAGE="+s, "NO_COLOR=1")
+	keeping, err := json.Marshal(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Env = append(os.Environ(), "GATEWAY="+f.url, "STAGE="+s, "KEPT="+string(keeping), "NO_COLOR=1")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // so that it ends its own children
 	cmd.WaitDelay = 5 * time.Second
@@ -65,9 +69,10 @@ func findNode(t *testing.T) string {
 
 // newStage serves what the tests in node cannot do themselves. It gives its URL.
 //
-//	POST /fleets          starts a fleet; the body is a plan, the answer {"id","url"}
-//	POST /fleets/ID/kill  kills the one node that is answering
-//	GET  /fleets/ID/idle  answers once no request holds a slot
+//	POST /fleets               starts a fleet; the body is a plan, the answer {"id","url"}
+//	POST /fleets/ID/kill       kills the one node that is answering
+//	GET  /fleets/ID/idle       answers once no request holds a slot
+//	GET  /fleets/ID/generated  counts the answers that its nodes have made
 func newStage(t *testing.T) string {
 	t.Helper()
 	var (
@@ -130,6 +135,14 @@ func newStage(t *testing.T) string {
 			err = f.idle()
 		}
 		answer(w, true, err)
+	})
+	mux.HandleFunc("GET /fleets/{id}/generated", func(w http.ResponseWriter, r *http.Request) {
+		f, err := asked(r)
+		var count int
+		if err == nil {
+			count, err = f.generated()
+		}
+		answer(w, count, err)
 	})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,9 +1,10 @@
 // Ollama's own npm package.
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { Ollama } from 'ollama';
 import {
-  busy, checkCity, checkPerson, checkUnit, citySchema, closed, collect, failure, full, gateway, lost, patience, personSchema, readBroken, startFleet,
+  busy, checkCity, checkPerson, checkRepeats, checkUnit, citySchema, closed, collect, failure, full, gateway, kept, lost, notStored, patience, personSchema,
+  readBroken, single, startFleet,
 } from './stage.js';
 
 const client = new Ollama({ host: gateway });
@@ -226,5 +227,82 @@ describe('npm ollama', { concurrency: 8 }, () => {
     const served = (await Promise.allSettled(asked)).filter((one) => one.status === 'fulfilled');
     assert.equal(served.length, 1);
     checkRecords([served[0].value], 'sim-chat', 'length');
+  });
+});
+
+describe('npm ollama and the cache', () => {
+  let fleet;
+  let client;
+  before(async () => {
+    fleet = await startFleet(kept);
+    client = new Ollama({ host: fleet.url });
+  }, patience);
+
+  // Asks for a chat in either shape and gives all of it that is the same in a replay.
+  const chat = (request, check) => async (streamed, prompt) => {
+    const wanted = { ...request, messages: user(prompt), stream: streamed };
+    const records = streamed ? await collect(await client.chat(wanted)) : [await client.chat(wanted)];
+    const said = checkRecords(records, request.model, 'stop');
+    check(said);
+    return { ...said, counts: counts(records.at(-1)) };
+  };
+  const counts = ({ message, response, created_at, ...last }) => last;
+  const speaks = ({ content, calls }) => assert.ok(content.length > 40 && calls.length === 0, content);
+
+  test('a chat that is repeated is not generated again', patience, async () => {
+    await checkRepeats(fleet, 'a chat', chat({ model: 'SIM-Small' }, speaks));
+  });
+
+  test('nor is one with thoughts', patience, async () => {
+    await checkRepeats(fleet, 'thoughts', chat({ model: 'sim-think', think: true }, (said) => {
+      speaks(said);
+      assert.ok(said.thinking.length > 10, said.thinking);
+    }));
+  });
+
+  test('nor one whose answer has a format', patience, async () => {
+    await checkRepeats(fleet, 'a person', chat({ model: 'sim-small', format: personSchema }, ({ content }) => checkPerson(content)));
+  });
+
+  test('nor one that calls a tool', patience, async () => {
+    await checkRepeats(fleet, 'what is the weather in Paris?', chat({ model: 'sim-tool', tools: [weather] }, ({ calls }) => {
+      assert.equal(calls.length, 1);
+      checkCity(calls[0].function.arguments);
+    }));
+  });
+
+  test('nor a generation', patience, async () => {
+    await checkRepeats(fleet, 'once upon a time', async (stream, prompt) => {
+      const request = { model: 'sim-small', prompt, stream };
+      const records = stream ? await collect(await client.generate(request)) : [await client.generate(request)];
+      assert.ok(records.every((r, i) => r.model === 'sim-small' && r.done === (i === records.length - 1)));
+      assert.equal(records.at(-1).done_reason, 'stop');
+      checkMetrics(records.at(-1));
+      return { text: records.map((r) => r.response).join(''), ...counts(records.at(-1)) };
+    });
+  });
+
+  test('nor embeddings', patience, async () => {
+    await checkRepeats(fleet, 'the river', async (_, input) => {
+      const out = await client.embed({ model: 'SIM-Embed', input });
+      checkUnit(out.embeddings[0], 768);
+      return out;
+    }, single);
+    await checkRepeats(fleet, 'the old route', async (_, prompt) => {
+      const out = await client.embeddings({ model: 'sim-embed', prompt });
+      checkUnit(out.embedding, 768);
+      return out;
+    }, single);
+  });
+
+  test('who wants a stored answer or none hears that there is none', patience, async () => {
+    const only = new Ollama({ host: fleet.url, headers: { 'Cache-Control': 'only-if-cached' } });
+    const request = { model: 'sim-small', messages: user('have you said it before') };
+    for (const stream of [false, true]) {
+      const error = await failure(only.chat({ ...request, stream }));
+      assert.deepEqual([error.name, error.status_code, error.message], ['ResponseError', 504, notStored]);
+    }
+    const first = await client.chat(request);
+    assert.deepEqual(await only.chat(request), first);
   });
 });

@@ -1,9 +1,11 @@
 // OpenAI's npm package: chat, completions, embeddings and models.
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
+import { Ollama } from 'ollama';
 import OpenAI from 'openai';
 import {
-  busy, checkCity, checkPerson, checkUnit, citySchema, collect, failure, full, gateway, lost, patience, personSchema, readBroken, startFleet,
+  busy, checkCity, checkPerson, checkRepeats, checkUnit, citySchema, collect, failure, full, gateway, kept, lost, notStored, patience, personSchema, readBroken,
+  single, startFleet,
 } from './stage.js';
 
 const open = (url, more) => new OpenAI({ baseURL: `${url}/v1`, apiKey: 'unused', maxRetries: 0, ...more });
@@ -333,5 +335,132 @@ describe('npm openai', { concurrency: 8 }, () => {
     const served = (await Promise.allSettled(asked)).filter((one) => one.status === 'fulfilled');
     assert.equal(served.length, 1);
     checkCompletion(served[0].value, 'sim-chat', 'length');
+  });
+});
+
+describe('npm openai and the cache', () => {
+  let fleet;
+  let client;
+  before(async () => {
+    fleet = await startFleet(kept);
+    client = open(fleet.url);
+  }, patience);
+
+  // Asks for a chat in either shape and gives all of it that is the same in a replay.
+  const chat = (request, reason, check, usage = true) => async (streamed, prompt) => {
+    const wanted = { ...request, messages: user(prompt) };
+    let said;
+    if (streamed) {
+      const chunks = await collect(await client.chat.completions.create({ ...wanted, stream: true, stream_options: usage ? { include_usage: true } : undefined }));
+      said = { id: chunks[0].id, ...checkChunks(chunks, request.model, reason, usage), usage: chunks.at(-1).usage };
+    } else {
+      const whole = await client.chat.completions.create(wanted);
+      const { content, reasoning = '', tool_calls: calls = [] } = checkCompletion(whole, request.model, reason);
+      said = { id: whole.id, content, reasoning, calls, usage: usage ? whole.usage : undefined };
+    }
+    check(said);
+    return said;
+  };
+  const speaks = ({ content, calls }) => assert.ok(content.length > 40 && calls.length === 0, content);
+
+  test('a chat that is repeated is not generated again', patience, async () => {
+    await checkRepeats(fleet, 'a chat', chat({ model: 'SIM-Small' }, 'stop', speaks));
+    await checkRepeats(fleet, 'a chat without usage', chat({ model: 'sim-small:LATEST' }, 'stop', speaks, false));
+  });
+
+  test('nor is one that reasons', patience, async () => {
+    await checkRepeats(fleet, 'reasons', chat({ model: 'sim-think', reasoning_effort: 'high' }, 'stop', (said) => {
+      speaks(said);
+      assert.ok(said.reasoning.length > 10, said.reasoning);
+    }));
+  });
+
+  test('nor one whose answer has a format', patience, async () => {
+    const request = { model: 'sim-small', response_format: { type: 'json_schema', json_schema: { name: 'person', strict: true, schema: personSchema } } };
+    await checkRepeats(fleet, 'a person', chat(request, 'stop', ({ content }) => checkPerson(content)));
+    await checkRepeats(fleet, 'a parsed person', async (streamed, prompt) => {
+      const wanted = { ...request, messages: user(prompt) };
+      const { id, choices } = streamed ? await client.chat.completions.stream(wanted).finalChatCompletion() : await client.chat.completions.parse(wanted);
+      const { content, parsed } = choices[0].message;
+      checkPerson(streamed ? content : JSON.stringify(parsed)); // the helper of streams parses no plain schema
+      return { id, content };
+    });
+  });
+
+  test('nor one that calls a tool, whose id stays', patience, async () => {
+    await checkRepeats(fleet, 'what is the weather in Paris?', chat({ model: 'sim-tool', tools: [weather] }, 'tool_calls', ({ calls }) => {
+      assert.equal(calls.length, 1);
+      checkCity(JSON.parse(calls[0].function.arguments));
+    }));
+  });
+
+  test('nor one that the helper streams', patience, async () => {
+    await checkRepeats(fleet, 'helper', async (_, prompt) => {
+      const stream = client.chat.completions.stream({ model: 'sim-small', messages: user(prompt), stream_options: { include_usage: true } });
+      const { id, choices } = await stream.finalChatCompletion();
+      checkUsage(await stream.totalUsage());
+      return { id, content: choices[0].message.content, usage: await stream.totalUsage() };
+    }, [[true, true]]);
+  });
+
+  test('nor a completion', patience, async () => {
+    for (const usage of [true, false]) {
+      await checkRepeats(fleet, `once upon a time, usage ${usage}`, async (streamed, prompt) => {
+        const request = { model: 'sim-small', prompt };
+        if (!streamed) {
+          const whole = await client.completions.create(request);
+          checkUsage(whole.usage);
+          return { id: whole.id, text: whole.choices[0].text, usage: usage ? whole.usage : undefined };
+        }
+        const chunks = await collect(await client.completions.create({ ...request, stream: true, stream_options: usage ? { include_usage: true } : undefined }));
+        assert.ok(chunks.every((c) => c.id === chunks[0].id && c.model === 'sim-small' && 'usage' in c === usage));
+        return { id: chunks[0].id, text: chunks.flatMap((c) => c.choices).map((c) => c.text).join(''), usage: chunks.at(-1).usage };
+      });
+    }
+  });
+
+  test('nor embeddings', patience, async () => {
+    for (const encoding_format of [undefined, 'float', 'base64']) {
+      await checkRepeats(fleet, `the river as ${encoding_format}`, async (_, input) => {
+        const out = await client.embeddings.create({ model: 'SIM-Embed', input, encoding_format });
+        if (encoding_format !== 'base64') checkUnit(Array.from(out.data[0].embedding), 768);
+        return out;
+      }, single);
+    }
+  });
+
+  test('nor what an equal native chat has said', patience, async () => {
+    const native = new Ollama({ host: fleet.url });
+    const asked = chat({ model: 'SIM-Small', temperature: 0 }, 'stop', speaks, false);
+    await checkRepeats(fleet, 'why is the sky blue', async (streamed, prompt, place) => {
+      if (place === 1) return asked(streamed, prompt);
+      const request = { model: 'sim-small', messages: user(prompt), options: { temperature: 0, top_p: 1 } };
+      const records = streamed ? await collect(await native.chat({ ...request, stream: true })) : [await native.chat(request)];
+      return { content: records.map((r) => r.message.content).join(''), reasoning: '', calls: [], usage: undefined };
+    });
+  });
+
+  test('who wants a stored answer or none hears that there is none', patience, async () => {
+    const only = { headers: { 'Cache-Control': 'only-if-cached' } };
+    const request = { model: 'sim-small', messages: user('have you said it before') };
+    const before = await fleet.generated();
+    for (const ask of [
+      () => client.chat.completions.create(request, only),
+      () => client.chat.completions.create({ ...request, stream: true }, only),
+      () => client.chat.completions.stream(request, only).finalContent(),
+      () => client.completions.create({ model: 'sim-small', prompt: 'have you said it before' }, only),
+      () => client.embeddings.create({ model: 'sim-embed', input: 'have you said it before' }, only),
+    ]) {
+      const error = await failure(ask());
+      assert.ok(error instanceof OpenAI.InternalServerError, `${error}`);
+      assert.deepEqual([error.status, error.error], [504, { message: notStored, type: 'api_error', param: null, code: null }]);
+      assert.equal(error.message, `504 ${notStored}`);
+    }
+    assert.equal(await fleet.generated(), before);
+    const first = await client.chat.completions.create(request);
+    const { data, response } = await client.chat.completions.create(request, only).withResponse();
+    assert.equal(checkCompletion(data, 'sim-small', 'stop').content, first.choices[0].message.content);
+    assert.match(response.headers.get('cache-status'), /^caddy-ollama; hit; ttl=\d+$/);
+    assert.match(response.headers.get('age'), /^\d+$/);
   });
 });

@@ -1,9 +1,9 @@
 // OpenAI's npm package: the Responses API.
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import OpenAI from 'openai';
 import {
-  checkCity, checkPerson, citySchema, collect, failure, gateway, kinds, lost, patience, personSchema, readBroken, startFleet,
+  checkCity, checkPerson, checkRepeats, citySchema, collect, failure, gateway, kept, kinds, lost, notStored, patience, personSchema, readBroken, startFleet,
 } from './stage.js';
 
 const open = (url) => new OpenAI({ baseURL: `${url}/v1`, apiKey: 'unused', maxRetries: 0 });
@@ -167,5 +167,67 @@ describe('npm openai responses', { concurrency: 8 }, () => {
     await killed;
     assert.equal(helped.message, lost);
     checkResponse(await client.responses.create({ model: 'sim-chat', input: 'next', max_output_tokens: 2 }), 'sim-chat', ['message']);
+  });
+});
+
+describe('npm openai responses and the cache', () => {
+  let fleet;
+  let client;
+  before(async () => {
+    fleet = await startFleet(kept);
+    client = open(fleet.url);
+  }, patience);
+
+  // Asks for a response in either shape and gives all of it that is the same in a replay.
+  const respond = (request, output, check) => async (streamed, input) => {
+    const wanted = { ...request, input };
+    let r;
+    if (streamed) {
+      const events = await collect(await client.responses.create({ ...wanted, stream: true }));
+      checkNumbers(events);
+      assert.equal(events[0].response.id, events.at(-1).response.id);
+      r = events.at(-1).response;
+    } else {
+      r = await client.responses.create(wanted);
+    }
+    checkResponse(r, request.model, output);
+    check(r);
+    return { id: r.id, said: r.output.map(({ id, ...item }) => item), usage: r.usage };
+  };
+  const text = (r) => r.output.at(-1).content[0].text; // output_text is the client's own, of whole answers
+  const speaks = (r) => assert.ok(text(r).length > 40, text(r));
+
+  test('a response that is repeated is not generated again', patience, async () => {
+    await checkRepeats(fleet, 'a response', respond({ model: 'SIM-Small', instructions: 'be short' }, ['message'], speaks));
+  });
+
+  test('nor is one that reasons', patience, async () => {
+    await checkRepeats(fleet, 'reasons', respond({ model: 'sim-think', reasoning: { effort: 'high' } }, ['reasoning', 'message'], speaks));
+  });
+
+  test('nor one whose answer has a format', patience, async () => {
+    const format = { text: { format: { type: 'json_schema', name: 'person', schema: personSchema } } };
+    await checkRepeats(fleet, 'a person', respond({ model: 'sim-small', ...format }, ['message'], (r) => checkPerson(text(r))));
+    await checkRepeats(fleet, 'a parsed person', async (streamed, input) => {
+      const wanted = { model: 'sim-small', input, ...format };
+      const { id, output_text, output_parsed } = streamed ? await client.responses.stream(wanted).finalResponse() : await client.responses.parse(wanted);
+      checkPerson(streamed ? output_text : JSON.stringify(output_parsed)); // the helper of streams parses no plain schema
+      return { id, output_text };
+    });
+  });
+
+  test('nor one that calls a tool, whose id stays', patience, async () => {
+    await checkRepeats(fleet, 'what is the weather in Paris?', respond({ model: 'sim-tool', tools: [weather] }, ['function_call'], (r) => {
+      assert.match(r.output[0].call_id, /^call_[a-z0-9]{8}$/);
+      checkCity(JSON.parse(r.output[0].arguments));
+    }));
+  });
+
+  test('who wants a stored answer or none hears that there is none', patience, async () => {
+    for (const stream of [false, true]) {
+      const error = await failure(client.responses.create({ model: 'sim-small', input: 'have you said it before', stream }, { headers: { 'Cache-Control': 'only-if-cached' } }));
+      assert.ok(error instanceof OpenAI.InternalServerError, `${error}`);
+      assert.deepEqual([error.status, error.error], [504, { message: notStored, type: 'api_error', param: null, code: null }]);
+    }
   });
 });

@@ -16,6 +16,9 @@ export const lost = 'the answer is incomplete: the connection to the Ollama node
 /** What a queue without room says; the two spaces are a node's. */
 export const busy = 'server busy, please try again.  maximum pending requests exceeded';
 
+/** What a cache without the answer says to a client that wants no other. */
+export const notStored = 'there is no stored answer, and the request says only-if-cached';
+
 /** What a route says whose operation nobody may use. */
 export const closed = 'managing models is not allowed here; ask the operator of this gateway';
 
@@ -43,7 +46,38 @@ export async function startFleet(plan) {
     kill: () => ask('POST', `/fleets/${id}/kill`),
     /** Comes back once no request holds a slot. */
     idle: () => ask('GET', `/fleets/${id}/idle`),
+    /** Counts the answers and vectors that the nodes have made so far. */
+    generated: () => ask('GET', `/fleets/${id}/generated`),
   };
+}
+
+/** A fleet whose gateway keeps all answers, sampled ones and calls of tools, too. */
+export const kept = JSON.parse(need('KEPT'));
+
+/** The shapes of two requests in all orders: is the first one streamed, and the second? */
+const orders = [[false, false], [true, true], [false, true], [true, false]];
+
+/** The only order of what has no streams. */
+export const single = [[false, false]];
+
+/**
+ * Asks the same twice, in each order of shapes. The nodes make the first answer alone, and the
+ * second says the same under another id.
+ *
+ * ask(streamed, prompt, place) has a client ask one of the two and check what it gets, and gives
+ * all of it that must be the same, and the id where the dialect has one.
+ */
+export async function checkRepeats(fleet, prompt, ask, shapes = orders) {
+  for (const [i, order] of shapes.entries()) {
+    const what = `${prompt}, ${order.map((streamed) => (streamed ? 'streamed' : 'whole')).join(' and then ')}`;
+    const before = await fleet.generated();
+    const first = await ask(order[0], `${prompt} ${i}`, 0);
+    assert.equal(await fleet.generated(), before + 1, `${what}: the first answer`);
+    const second = await ask(order[1], `${prompt} ${i}`, 1);
+    assert.equal(await fleet.generated(), before + 1, `${what}: it was generated again`);
+    assert.deepEqual({ ...second, id: 0 }, { ...first, id: 0 }, what);
+    if (first.id !== undefined) assert.notEqual(second.id, first.id, `${what}: the id`);
+  }
 }
 
 /** A fleet with one slot and room for one that waits. */

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -16,46 +17,82 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
-// caching finds out what the cache needs to know of a request. There is a cache.
-func (q *request) caching(r *wire.Request, m *fleet.Model) *call.Caching {
-	c := &call.Caching{
+// share finds out what the steps that share answers need to know of a call. There is one of them.
+func (q *request) share(c *call.Call, m *fleet.Model) {
+	w := &call.Caching{
 		Identity: m.Identity,
 		Version:  q.engine.fleet.Snapshot().VersionOf(m),
 		Control:  cache.ParseControl(q.r.Header),
 	}
-	if c.Verdict.Why = uncacheable(r, c); c.Verdict.Why != "" {
-		return c
+	c.Cached = new(call.Cached)
+	if q.config.Cache != nil {
+		c.Caching = w
 	}
+	if w.Verdict.Why = unshareable(c.Request, w); w.Verdict.Why != "" {
+		return
+	}
+	deterministic := c.Request.Sampling().Over(m.Sampling).Deterministic()
+	if q.config.Cache != nil {
+		q.judge(c.Request, w, m, deterministic)
+	}
+	joins := q.config.Coalesce != nil && (deterministic || c.Request.Route.Operation == wire.Embed || q.config.Coalesce.Sampled)
+	if w.Verdict.TTL == 0 && !joins {
+		return
+	}
+	w.Tenant = q.scope()
+	w.Question = cache.QuestionOf(w, c.Request)
+	if native, ok := c.Request.NativeChat(); ok {
+		equal := cache.QuestionOf(w, native)
+		w.Native = &equal
+	}
+	if joins {
+		c.Joining = &call.Joining{Key: w.Key, Alone: w.Control.NoCache}
+		if w.Native != nil {
+			c.Joining.Native = &w.Native.Key
+		}
+		if !deterministic && c.Request.Route.Operation != wire.Embed {
+			c.Joining.Client, _, _ = net.SplitHostPort(q.r.RemoteAddr)
+		}
+	}
+}
+
+// judge has the rules decide whether and for how long an answer is kept.
+func (q *request) judge(r *wire.Request, w *call.Caching, m *fleet.Model, deterministic bool) {
 	now := time.Now()
 	facts := cache.Facts{
 		Model: r.Model.Short(), Operation: r.Route.Operation.String(), Embedding: r.Route.Operation == wire.Embed,
-		Prompt: r.LastPrompt, Header: q.r.Header, Deterministic: r.Sampling().Over(m.Sampling).Deterministic(),
+		Prompt: r.LastPrompt, Header: q.r.Header, Deterministic: deterministic,
 		SingleTurn: r.SingleTurn(), Tools: r.HasTools(), Dated: m.Dated || r.PrintsDate(), Now: now,
 	}
 	if q.site.clientTTL > 0 {
 		facts.ClientTTL = cache.ClientTTL(q.r.Header, q.site.clientTTL)
 	}
-	c.Verdict = q.config.Cache.Judge(q.site.ttl, &facts)
-	if c.Verdict.TTL == 0 {
-		return c
+	if w.Verdict = q.config.Cache.Judge(q.site.ttl, &facts); w.Verdict.TTL == 0 {
+		return
 	}
 	if facts.Dated {
-		c.Until = cache.MidnightAfter(now)
+		w.Until = cache.MidnightAfter(now)
 	}
-	c.Tenant = q.scope()
 	if q.site.tags != "" {
-		c.Tags = cache.Tags(q.r.Header.Values(q.site.tags))
+		w.Tags = cache.Tags(q.r.Header.Values(q.site.tags))
 	}
-	c.Question = cache.QuestionOf(c, r)
-	if native, ok := r.NativeChat(); ok {
-		equal := cache.QuestionOf(c, native)
-		c.Native = &equal
-	}
-	return c
 }
 
-// uncacheable says in a word why no rule can have a request cached, "" if one can.
-func uncacheable(r *wire.Request, c *call.Caching) string {
+// settleShared writes down what came of a call that may have shared an answer.
+func (q *request) settleShared(rec *Record) {
+	c := q.call
+	rec.Cache = c.Cached.Result()
+	if lead := rec.Cache.Lead; lead != nil {
+		rec.Coalesced = true
+		rec.Cache.Saved = lead.Totals()
+	}
+	if c.Caching != nil && c.Caching.Verdict.TTL > 0 {
+		rec.key, rec.keyName = c.Caching.Key, q.engine.cache.KeyName
+	}
+}
+
+// unshareable says in a word why nobody else is given the answer to a request, "" if somebody may.
+func unshareable(r *wire.Request, c *call.Caching) string {
 	switch {
 	case r.Task != wire.Answer:
 		return "command"
@@ -124,9 +161,10 @@ func (q *request) scope() string {
 	return cache.TenantAnonymous + q.siteName + " " + strings.ToLower(q.r.Host)
 }
 
-// cached tells the client what the cache did: Cache-Status (RFC 9211) and Age.
-func (q *request) cached(c *call.Call) {
-	if c.Caching == nil {
+// shared tells the client what the cache did, and whether the answer was another call's:
+// Cache-Status (RFC 9211) and Age.
+func (q *request) shared(c *call.Call) {
+	if c.Cached == nil {
 		return
 	}
 	r := c.Cached.Result()
@@ -151,14 +189,23 @@ func (q *request) cached(c *call.Call) {
 		}
 	case call.Bypass:
 		status = append(status, "; fwd=bypass"...)
+	case "":
+		if r.Lead != nil {
+			status = append(status, "; fwd=miss"...) // there is no cache
+		}
+	}
+	if r.Lead != nil {
+		status = append(status, "; collapsed"...)
 	}
 	if r.Detail != "" && r.Status != call.Miss {
 		status = append(append(status, "; detail="...), r.Detail...)
 	}
-	if q.site.explain && c.Caching.Verdict.TTL > 0 {
+	if q.site.explain && c.Caching != nil && c.Caching.Verdict.TTL > 0 {
 		status = fmt.Appendf(status, "; key=%q", q.engine.cache.KeyName(c.Caching.Key))
 	}
-	h["Cache-Status"] = []string{string(status)}
+	if c.Caching != nil || r.Lead != nil {
+		h["Cache-Status"] = []string{string(status)}
+	}
 }
 
 // excusable tells of an error whether an answer whose time is over is better than it: the fleet is
