@@ -30,9 +30,7 @@ type Facts struct {
 	Deterministic bool // temperature 0 or a seed; of an embedding it does not count
 	SingleTurn    bool // a question without a conversation before it
 	Tools         bool // the request has tools
-	Dated         bool // the template prints the date: the answer is good until midnight at most
 
-	Now       time.Time      // in the machine's zone
 	ClientTTL *time.Duration // what the client wishes, within what the site allows; see ClientTTL
 }
 
@@ -52,7 +50,7 @@ func (f *Facts) class() string {
 // hold decides, the site's before those of all. A call that no rule is about is kept as if there
 // were no rules: embeddings until they are evicted, deterministic answers 24 h, sampled ones not at
 // all. A client's TTL takes the place of all that, except where a rule says off. Min and Max bound
-// what is neither 0 nor for ever, and a dated answer ends at midnight whatever else is said.
+// what is neither 0 nor for ever.
 func (o *Options) Judge(site Rules, f *Facts) call.Verdict {
 	v := call.Verdict{Class: f.class()}
 	t := trial{Facts: f, class: v.Class}
@@ -73,12 +71,6 @@ func (o *Options) Judge(site Rules, f *Facts) call.Verdict {
 	}
 	if v.TTL != 0 && v.TTL != call.Forever {
 		v.TTL = min(max(v.TTL, o.Min), o.longest())
-	}
-	if f.Dated && v.TTL != 0 {
-		// At a midnight that does not exist, or exists twice, it may be over already.
-		if v.TTL = max(0, min(v.TTL, MidnightAfter(f.Now).Sub(f.Now))); v.TTL == 0 {
-			v.Why = "dated"
-		}
 	}
 	return v
 }

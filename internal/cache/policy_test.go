@@ -8,13 +8,10 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 )
 
-// noon is a moment when half of the day is left.
-var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-
 // chat is a sampled call that rules can find.
 func chat() Facts {
 	return Facts{
-		Model: "llama3:latest", Operation: "chat", Now: noon, Header: http.Header{"X-Source": {"wiki", "blog"}},
+		Model: "llama3:latest", Operation: "chat", Header: http.Header{"X-Source": {"wiki", "blog"}},
 		Prompt: func() string { return "This is URGENT" },
 	}
 }
@@ -169,32 +166,25 @@ func TestJudge_BoundsATTL(t *testing.T) {
 		o      Options
 		ttl    time.Duration // of the only rule
 		client *time.Duration
-		dated  bool
 		want   time.Duration
 		why    string
 	}{
-		{"min", Options{Min: time.Minute}, time.Second, nil, false, time.Minute, ""},
-		{"max", Options{Max: time.Minute}, time.Hour, nil, false, time.Minute, ""},
-		{"the default max", Options{}, 90 * 24 * time.Hour, nil, false, 30 * 24 * time.Hour, ""},
-		{"for ever is beyond", Options{Max: time.Minute}, call.Forever, nil, false, call.Forever, ""},
-		{"off stays off", Options{Min: time.Minute}, 0, nil, false, 0, "rule"},
-		{"the client's", Options{}, time.Hour, d(time.Minute), false, time.Minute, ""},
-		{"the client's, longer", Options{}, time.Hour, d(2 * time.Hour), false, 2 * time.Hour, ""},
-		{"the client's, raised", Options{Min: time.Hour}, time.Hour, d(time.Second), false, time.Hour, ""},
-		{"the client's, lowered", Options{Max: time.Hour}, time.Hour, d(2 * time.Hour), false, time.Hour, ""},
-		{"the client's off", Options{Min: time.Hour}, time.Hour, d(0), false, 0, "client"},
-		{"the client's, against off", Options{}, 0, d(time.Minute), false, 0, "rule"},
-		{"the client's, against for ever", Options{}, call.Forever, d(time.Minute), false, time.Minute, ""},
-		{"dated", Options{}, 24 * time.Hour, nil, true, 12 * time.Hour, ""},
-		{"dated, sooner", Options{}, time.Hour, nil, true, time.Hour, ""},
-		{"dated, for ever", Options{}, call.Forever, nil, true, 12 * time.Hour, ""},
-		{"dated, min", Options{Min: 20 * time.Hour}, time.Hour, nil, true, 12 * time.Hour, ""},
-		{"dated, the client's", Options{}, time.Hour, d(20 * time.Hour), true, 12 * time.Hour, ""},
-		{"dated and off", Options{}, 0, nil, true, 0, "rule"},
+		{"min", Options{Min: time.Minute}, time.Second, nil, time.Minute, ""},
+		{"max", Options{Max: time.Minute}, time.Hour, nil, time.Minute, ""},
+		{"the default max", Options{}, 90 * 24 * time.Hour, nil, 30 * 24 * time.Hour, ""},
+		{"for ever is beyond", Options{Max: time.Minute}, call.Forever, nil, call.Forever, ""},
+		{"off stays off", Options{Min: time.Minute}, 0, nil, 0, "rule"},
+		{"the client's", Options{}, time.Hour, d(time.Minute), time.Minute, ""},
+		{"the client's, longer", Options{}, time.Hour, d(2 * time.Hour), 2 * time.Hour, ""},
+		{"the client's, raised", Options{Min: time.Hour}, time.Hour, d(time.Second), time.Hour, ""},
+		{"the client's, lowered", Options{Max: time.Hour}, time.Hour, d(2 * time.Hour), time.Hour, ""},
+		{"the client's off", Options{Min: time.Hour}, time.Hour, d(0), 0, "client"},
+		{"the client's, against off", Options{}, 0, d(time.Minute), 0, "rule"},
+		{"the client's, against for ever", Options{}, call.Forever, d(time.Minute), time.Minute, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := chat()
-			f.ClientTTL, f.Dated = test.client, test.dated
+			f.ClientTTL = test.client
 			test.o.Rules = withText(Rule{TTL: test.ttl})
 			got := test.o.Judge(nil, &f)
 			rule := test.o.Rules[0].Text
@@ -216,11 +206,11 @@ func TestJudge_ClientMakesSampledAnswersCacheable(t *testing.T) {
 	}
 }
 
-func TestJudge_DatedEndsAtTheNextLocalMidnight(t *testing.T) {
+func TestMidnightAfter_IsTheNextLocalOne(t *testing.T) {
 	at := func(zone, text string) time.Time {
 		loc, err := time.LoadLocation(zone)
 		if err != nil {
-			t.Skip(err)
+			t.Fatal(err)
 		}
 		now, err := time.ParseInLocation(time.DateTime, text, loc)
 		if err != nil {
@@ -232,20 +222,19 @@ func TestJudge_DatedEndsAtTheNextLocalMidnight(t *testing.T) {
 		name string
 		now  time.Time
 		most time.Duration
-		// Where midnight is unclear, any shorter time will do.
+		// Where midnight is unclear, any shorter time will do; in the past, nothing is stored.
 		least time.Duration
 	}{
 		{"midnight", at("UTC", "2026-11-24 00:00:00"), 24 * time.Hour, 24 * time.Hour},
 		{"a second before", at("UTC", "2026-11-24 23:59:59"), time.Second, time.Second},
 		{"a short day", at("Europe/Berlin", "2026-03-29 00:00:00"), 23 * time.Hour, 23 * time.Hour},
 		{"a long day", at("Europe/Berlin", "2026-10-25 00:00:00"), 25 * time.Hour, 25 * time.Hour},
-		{"no midnight", at("America/Sao_Paulo", "2018-11-03 23:30:00"), 30 * time.Minute, 0},
+		{"no midnight", at("America/Sao_Paulo", "2018-11-03 23:30:00"), 30 * time.Minute, -time.Hour},
 		{"two midnights", at("America/Sao_Paulo", "2018-02-17 23:30:00"), 90 * time.Minute, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := new(Options).Judge(nil, &Facts{Embedding: true, Dated: true, Now: test.now})
-			if got.TTL > test.most || got.TTL < test.least || (got.TTL == 0) != (got.Why == "dated") {
-				t.Errorf("got %+v, want between %v and %v", got, test.least, test.most)
+			if got := MidnightAfter(test.now).Sub(test.now); got > test.most || got < test.least {
+				t.Errorf("after %v, want between %v and %v", got, test.least, test.most)
 			}
 		})
 	}

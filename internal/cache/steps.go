@@ -126,10 +126,14 @@ func (c *Cache) findShared(ctx context.Context, t *tiers, w *call.Caching) *foun
 		if err != nil {
 			return nil // it has trouble: no time is spent on a second question
 		}
-		if f := t.found(e, w, q); f != nil {
-			t.memory.put(e)
-			return f
+		f := t.found(e, w, q)
+		if f == nil {
+			continue
 		}
+		if has := t.memory.get(q.Key); has == nil || has.Meta.Stored.Before(e.Meta.Stored) {
+			t.memory.put(e)
+		}
+		return f
 	}
 	return nil
 }

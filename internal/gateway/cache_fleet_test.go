@@ -281,7 +281,11 @@ func TestCache_TemplateWithTheDateIsOverAtMidnight(t *testing.T) {
 		if end := time.Now().Add(time.Duration(left+1) * time.Second); end.Day() == time.Now().Day() && end.Add(time.Second).Day() == end.Day() || left > 24*3600 {
 			t.Errorf("it ends at %v, want midnight", end)
 		}
-		time.Sleep(time.Duration(left+1) * time.Second)
+		time.Sleep(time.Duration(left-60) * time.Second)
+		if r.say("/api/generate", plainAsk); n.count() != 1 {
+			t.Error("it is not given any more a minute before midnight")
+		}
+		time.Sleep(61 * time.Second)
 		if r.say("/api/generate", plainAsk); n.count() != 2 {
 			t.Errorf("%d answers generated, want a new one on the new day", n.count())
 		}

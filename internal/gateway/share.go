@@ -58,11 +58,10 @@ func (q *request) share(c *call.Call, m *fleet.Model) {
 
 // judge has the rules decide whether and for how long an answer is kept.
 func (q *request) judge(r *wire.Request, w *call.Caching, m *fleet.Model, deterministic bool) {
-	now := time.Now()
 	facts := cache.Facts{
 		Model: r.Model.Short(), Operation: r.Route.Operation.String(), Embedding: r.Route.Operation == wire.Embed,
 		Prompt: r.LastPrompt, Header: q.r.Header, Deterministic: deterministic,
-		SingleTurn: r.SingleTurn(), Tools: r.HasTools(), Dated: m.Dated || r.PrintsDate(), Now: now,
+		SingleTurn: r.SingleTurn(), Tools: r.HasTools(),
 	}
 	if q.site.clientTTL > 0 {
 		facts.ClientTTL = cache.ClientTTL(q.r.Header, q.site.clientTTL)
@@ -70,8 +69,8 @@ func (q *request) judge(r *wire.Request, w *call.Caching, m *fleet.Model, determ
 	if w.Verdict = q.config.Cache.Judge(q.site.ttl, &facts); w.Verdict.TTL == 0 {
 		return
 	}
-	if facts.Dated {
-		w.Until = cache.MidnightAfter(now)
+	if m.Dated || r.PrintsDate() {
+		w.Until = cache.MidnightAfter(time.Now())
 	}
 	if q.site.tags != "" {
 		w.Tags = cache.Tags(q.r.Header.Values(q.site.tags))
