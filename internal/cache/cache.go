@@ -48,6 +48,8 @@ type Base struct {
 	VersionAt func(node string) string
 	// Identities are those of the models that the fleet has.
 	Identities func() map[string]bool
+	// Purged is told when another gateway has purged something. It must be quick.
+	Purged func()
 }
 
 // A Cache keeps answers as long as the engine lives. It is safe for concurrent use.
@@ -98,7 +100,7 @@ func (c *Cache) Configure(o *Options) {
 	switch {
 	case first:
 		memory := newMemory(c.opts.Memory, c.opts.MaxEntry, func(reason string) { c.Watch.CacheEvicted(Memory, reason) })
-		c.now.Store(c.openLocked(&tiers{memory: memory, sealer: c.own, purges: newPurges(c.own)}))
+		c.now.Store(c.openLocked(&tiers{memory: memory, sealer: c.own, purges: c.newPurges(c.own)}))
 	case c.opts.Redis != before.Redis || c.opts.Secret != before.Secret:
 		was := c.now.Load()
 		c.now.Store(c.openLocked(was))
@@ -120,7 +122,7 @@ func (c *Cache) openLocked(was *tiers) *tiers {
 	if sealer := c.sealerLocked(); sealer != nil {
 		// Scopes have other names now, so what was purged is not known any more.
 		t.memory.deleteFunc(func(*Meta) bool { return true })
-		t.sealer, t.purges = sealer, newPurges(sealer)
+		t.sealer, t.purges = sealer, c.newPurges(sealer)
 	}
 	if c.opts.Redis == "" {
 		return t
@@ -140,6 +142,12 @@ func (c *Cache) openLocked(was *tiers) *tiers {
 		}
 	})
 	return t
+}
+
+func (c *Cache) newPurges(s *Sealer) *purges {
+	p := newPurges(s)
+	p.told = c.Purged
+	return p
 }
 
 // sealerLocked gives a sealer if another one than that of now is wanted.

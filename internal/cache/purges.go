@@ -45,6 +45,7 @@ const keyScope = "key\x00"
 // between that carry the greater one. Safe for concurrent use.
 type purges struct {
 	sealer *Sealer
+	told   func()        // called when something new is in Redis; nil: nobody wants to know
 	all    string        // name of scopeAll
 	any    atomic.Bool   // something was purged
 	stirs  chan struct{} // wakes run; one is as good as many
@@ -185,6 +186,9 @@ func (p *purges) forgetLocked() uint64 {
 func (p *purges) merge(theirs map[string]uint64, epoch uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.told != nil {
+		defer p.told() // also of what was purged here, which costs little
+	}
 	if epoch > p.epoch {
 		p.dropLocked(theirs, epoch)
 	}

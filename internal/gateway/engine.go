@@ -69,12 +69,13 @@ func newEngine(log *slog.Logger, choose schedule.Choice) *Engine {
 	e.loader = &attempt.Loader{Base: attempt.Base{Context: ctx, Pumps: &e.pumps, Via: e.via}, Fleet: f, Log: e}
 	e.loader.Configure(attempt.Options{})
 	e.queue = schedule.NewQueue(f, choose, e.loader)
+	e.flights = coalesce.New(coalesce.Base{Context: ctx, Jobs: &e.pumps})
 	e.cache = cache.New(cache.Base{
 		Context: ctx, Jobs: &e.pumps, Log: log, Watch: watcher{e}, Excusable: excusable,
 		VersionAt:  func(node string) string { return f.Snapshot().VersionAt(node) },
 		Identities: func() map[string]bool { return f.Snapshot().Identities() },
+		Purged:     e.flights.Forget,
 	})
-	e.flights = coalesce.New(coalesce.Base{Context: ctx, Jobs: &e.pumps})
 	// Who asks after a purge is not to hear what was begun before it.
 	f.OnReplaced(func(identities []string) { e.cache.Replaced(identities); e.flights.Forget() })
 	return e
