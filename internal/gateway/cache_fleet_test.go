@@ -82,6 +82,9 @@ func (n *plainNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 const plainAsk = `{"model":"m","prompt":"hello","stream":false,"options":{"temperature":0}}`
 
+// seldom is for tests that take hours: to poll every few seconds would take the most of them.
+var seldom = fleet.Options{Interval: 20 * time.Second, PsInterval: 10 * time.Minute, TagsInterval: 10 * time.Minute}
+
 // A plainRig is a gateway with a cache before plain nodes.
 func newPlainRig(t *testing.T, o cache.Options, nodes ...*plainNode) *cacheRig {
 	t.Helper()
@@ -95,7 +98,10 @@ func newPlainRigWith(t *testing.T, o cache.Options, opts rigOptions, nodes ...*p
 	for i, n := range nodes {
 		handlers[i] = n
 	}
-	opts.config = Config{Cache: &o, Health: fleet.Options{TagsInterval: 2 * time.Second}}
+	opts.config.Cache = &o
+	if opts.config.Health.TagsInterval == 0 {
+		opts.config.Health = fleet.Options{TagsInterval: 2 * time.Second}
+	}
 	r := &cacheRig{rig: newRig(t, opts, handlers...)}
 	r.known("m:latest")
 	return r
@@ -175,7 +181,7 @@ func TestCache_FleetDown(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := newPlainNode("hi")
-				r := newPlainRig(t, cache.Options{Rules: cache.Rules{{TTL: time.Hour}}, StaleIfError: c.stale}, n)
+				r := newPlainRigWith(t, cache.Options{Rules: cache.Rules{{TTL: time.Hour}}, StaleIfError: c.stale}, rigOptions{config: Config{Health: seldom}}, n)
 				r.say("/api/generate", plainAsk)
 				n.set(func() { n.down = true })
 				time.Sleep(c.after)
@@ -271,7 +277,7 @@ func TestCache_TemplateWithTheDateIsOverAtMidnight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newPlainNode("today")
 		n.template = "{{ currentDate }} {{ .Prompt }}"
-		r := newPlainRig(t, cache.Options{Rules: cache.Rules{{TTL: 300 * time.Hour}}}, n)
+		r := newPlainRigWith(t, cache.Options{Rules: cache.Rules{{TTL: 300 * time.Hour}}}, rigOptions{config: Config{Health: seldom}}, n)
 		r.say("/api/generate", plainAsk)
 		_, _, h := r.say("/api/generate", plainAsk)
 		var left int
