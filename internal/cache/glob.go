@@ -102,9 +102,9 @@ func globCovers(a, b string) bool {
 // onlyStars tells whether a glob matches everything.
 func onlyStars(glob string) bool { return glob != "" && strings.Trim(glob, "*") == "" }
 
-// matchModel tells whether a glob of path.Match is a model, by its normalised short name. A glob
+// MatchModel tells whether a glob of path.Match is a model, by its normalised short name. A glob
 // without a tag means every tag, as in a site's list of models.
-func matchModel(glob, short string) bool {
+func MatchModel(glob, short string) bool {
 	glob = strings.ToLower(glob)
 	if ok, _ := path.Match(glob, short); ok {
 		return true
@@ -131,5 +131,5 @@ func modelCovers(a, b string) bool {
 	case strings.ContainsAny(a+b, `[\`) || strings.Contains(a, "?") && strings.Contains(b, "*"):
 		return false
 	}
-	return matchModel(a, b)
+	return MatchModel(a, b)
 }

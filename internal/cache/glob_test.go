@@ -67,8 +67,8 @@ func TestGlob_ModelWithoutTagIsEveryTag(t *testing.T) {
 		{"localhost", "localhost:5000/team/llama3:8b", false},
 		{"llama[34]", "llama4:latest", true},
 	} {
-		if got := matchModel(test.glob, test.model); got != test.want {
-			t.Errorf("matchModel(%q, %q) = %v, want %v", test.glob, test.model, got, test.want)
+		if got := MatchModel(test.glob, test.model); got != test.want {
+			t.Errorf("MatchModel(%q, %q) = %v, want %v", test.glob, test.model, got, test.want)
 		}
 	}
 }
@@ -153,7 +153,7 @@ func FuzzModelCovers(f *testing.F) {
 		if strings.Count(after, ":") != 1 || strings.ContainsFunc(name, unicode.IsUpper) {
 			return // a normalised name has one tag
 		}
-		if modelCovers(a, b) && matchModel(b, name) && !matchModel(a, name) {
+		if modelCovers(a, b) && MatchModel(b, name) && !MatchModel(a, name) {
 			t.Errorf("%q does not cover %q: %q", a, b, name)
 		}
 	})
@@ -163,7 +163,7 @@ func TestGlob_AllocatesNothing(t *testing.T) {
 	text := strings.Repeat("This is a long prompt. ", 100)
 	if n := testing.AllocsPerRun(100, func() {
 		matchGlob("*urgent*", text)
-		matchModel("llama3*", "qwen3:8b")
+		MatchModel("llama3*", "qwen3:8b")
 	}); n != 0 {
 		t.Errorf("%v allocations a match, want none", n)
 	}

@@ -145,7 +145,7 @@ func (t *trial) holds(r *Rule) bool {
 		(len(r.Prompts) == 0 || slices.ContainsFunc(r.Prompts, t.isPrompt))
 }
 
-func (t *trial) isModel(glob string) bool { return matchModel(glob, t.Model) }
+func (t *trial) isModel(glob string) bool { return MatchModel(glob, t.Model) }
 
 func (t *trial) isPrompt(glob string) bool {
 	if !t.asked && t.Prompt != nil {

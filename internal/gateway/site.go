@@ -125,17 +125,5 @@ func passRoute(path string) wire.Route {
 // allows tells whether the site serves a model, by its normalised short name. A glob without
 // a tag means every tag: "llama3" is not "llama3:latest" alone.
 func (s *Site) allows(short string) bool {
-	if len(s.models) == 0 {
-		return true
-	}
-	bare, _, _ := strings.Cut(short[strings.LastIndexByte(short, '/')+1:], ":")
-	bare = short[:strings.LastIndexByte(short, '/')+1] + bare
-	for _, glob := range s.models {
-		for _, name := range [...]string{short, bare} {
-			if ok, _ := path.Match(glob, name); ok {
-				return true
-			}
-		}
-	}
-	return false
+	return len(s.models) == 0 || slices.ContainsFunc(s.models, func(glob string) bool { return cache.MatchModel(glob, short) })
 }
