@@ -87,6 +87,7 @@ type watcher struct{ *Engine }
 func (w watcher) CacheOperated(backend, op string, took time.Duration) {
 	w.observer.CacheOperated(backend, op, took)
 }
+
 func (w watcher) CacheEvicted(backend, reason string)         { w.observer.CacheEvicted(backend, reason) }
 func (w watcher) CacheCorrupt(backend string)                 { w.observer.CacheCorrupt(backend) }
 func (w watcher) CacheStored(class string, ttl time.Duration) { w.observer.CacheStored(class, ttl) }
