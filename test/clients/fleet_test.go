@@ -108,11 +108,43 @@ func (f *fleet) startGateway(p plan) error {
 		} else {
 			failed = f.run(p, port)
 		}
+		if failed == nil && p.Cache != "" {
+			return f.cacheable(p.Models)
+		}
 		if failed == nil || !strings.Contains(failed.Error(), "in use") {
 			return failed
 		}
 	}
 	return failed
+}
+
+// cacheable waits until it is known what the answers of models depend on: before that none is kept.
+func (f *fleet) cacheable(models []string) error {
+	for _, model := range models {
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			path, body := "/api/generate", `{"model":"`+model+`","prompt":"nobody asks this"}`
+			if strings.Contains(model, "embed") {
+				path, body = "/api/embed", `{"model":"`+model+`","input":"nobody asks this"}`
+			}
+			q, err := http.NewRequest(http.MethodPost, f.url+path, strings.NewReader(body))
+			if err != nil {
+				return err
+			}
+			q.Header.Set("Cache-Control", "only-if-cached")
+			resp, err := http.DefaultClient.Do(q)
+			if err != nil {
+				return err
+			}
+			resp.Body.Close()
+			if strings.Contains(resp.Header.Get("Cache-Status"), "detail=only-if-cached") {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("%s: no answer can be kept: %q", model, resp.Header.Get("Cache-Status"))
+			}
+		}
+	}
+	return nil
 }
 
 // up starts the gateway as one does without a file.
