@@ -114,12 +114,7 @@ func (s *shared) put(ctx context.Context, e *Entry, keep time.Duration) error {
 	return s.client.Set(ctx, answerPrefix+name, sealed, keep)
 }
 
-// delete removes the answer to the key, if there is one.
-func (s *shared) delete(ctx context.Context, k call.Key) error {
-	return s.deleteNamed(ctx, s.sealer.KeyName(k))
-}
-
-// deleteNamed is delete by the name of the key.
+// deleteNamed removes the answer to a key by its name, if there is one.
 func (s *shared) deleteNamed(ctx context.Context, name string) error {
 	return s.client.Delete(ctx, answerPrefix+name)
 }

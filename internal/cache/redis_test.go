@@ -89,7 +89,7 @@ func TestShared_WhatOneGatewayStoresAnotherFinds(t *testing.T) {
 		t.Error("another key has it, too")
 	}
 	mustNotShow(t, s, "hunter2")
-	if err := b.delete(t.Context(), keyOf(1)); err != nil {
+	if err := b.deleteNamed(t.Context(), b.sealer.KeyName(keyOf(1))); err != nil {
 		t.Error(err)
 	}
 	if e, err := a.get(t.Context(), keyOf(1)); e != nil || err != nil {
