@@ -225,6 +225,43 @@ func TestMatrix_ALiedModelIsAMissingOne(t *testing.T) {
 	}
 }
 
+// 18, the other way round: it was there when the call was let in.
+func TestMatrix_AModelThatGoesWhileACallWaitsIsAMissingOne(t *testing.T) {
+	setup := one
+	setup.slots = 1
+	setup.scale = 1
+	setup.config.Health.TagsInterval = time.Second
+	for _, f := range forms[:4] {
+		t.Run(f.name, func(t *testing.T) {
+			onStand(t, setup, func(s *stand) {
+				s.fail(0, "first-byte=20s,path="+f.path)
+				running := make(chan struct{})
+				go func() {
+					defer close(running)
+					if code, answer, _ := s.rig.ask(f.path, f.body); code != 200 {
+						s.Errorf("what was running: %d %s", code, answer)
+					}
+				}()
+				time.Sleep(time.Second)
+				s.fail(0)
+				began := time.Now()
+				time.AfterFunc(time.Second, func() { s.remove(0, "tiny") })
+				code, answer, _ := s.rig.ask(f.path, f.body)
+				if code != 404 || !strings.Contains(answer, "model 'tiny' not found") {
+					s.Errorf("%d %s, want a node's 404", code, answer)
+				}
+				if took := time.Since(began); took > 5*time.Second {
+					s.Errorf("it was told after %v, when the one before it had ended", took)
+				}
+				if got := s.last(s.T); got.Outcome != ClientError || s.state(0) != fleet.Up {
+					s.Errorf("outcome %s, node %s", got.Outcome, s.state(0))
+				}
+				<-running
+			})
+		})
+	}
+}
+
 // 58
 func TestMatrix_ARouteThatANodeDoesNotKnowGoesToOneThatDoes(t *testing.T) {
 	for _, f := range forms[3:] {

@@ -64,7 +64,8 @@ func (q *request) refuse(err error) {
 		err = errPanic
 	}
 	var unloaded *attempt.LoadError
-	if errors.As(err, &unloaded) && unloaded.Code == http.StatusNotFound && q.call != nil {
+	missing := errors.As(err, &unloaded) && unloaded.Code == http.StatusNotFound
+	if (missing || errors.Is(err, schedule.ErrGone)) && q.call != nil {
 		err = notFound(q.route, q.call.Request.Model.Spelling)
 	}
 	var refused *call.StatusError

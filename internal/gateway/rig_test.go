@@ -113,7 +113,20 @@ func newRig(t *testing.T, opts rigOptions, nodes ...http.Handler) *rig {
 // direct asks a node itself.
 func (r *rig) direct(node int, path, body string) (status int, answer string) {
 	r.Helper()
-	q, err := http.NewRequestWithContext(r.Context(), http.MethodPost, "http://localhost"+path, strings.NewReader(body))
+	return r.send(node, http.MethodPost, path, body)
+}
+
+// remove deletes a model on a node, without the gateway.
+func (r *rig) remove(node int, model string) {
+	r.Helper()
+	if code, answer := r.send(node, http.MethodDelete, "/api/delete", `{"model":"`+model+`"}`); code != http.StatusOK {
+		r.Errorf("delete: %d %s", code, answer)
+	}
+}
+
+func (r *rig) send(node int, method, path, body string) (status int, answer string) {
+	r.Helper()
+	q, err := http.NewRequestWithContext(r.Context(), method, "http://localhost"+path, strings.NewReader(body))
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -67,7 +67,7 @@ type survey struct {
 }
 
 // placeLocked gives a call a slot if a node has one for it: (nil, nil) if it must wait,
-// ErrNoNode if no node could ever serve it as things stand, the error of a load that failed.
+// ErrNoNode (or ErrGone) if no node could ever serve it as things stand, the error of a load that failed.
 // Only if no other node could serve it, one that is ejected is tried. A model that is nowhere
 // is ordered to be loaded, and a further copy where that is worth it. held are the nodes that
 // are kept for calls that came before; nil if nobody waits.
@@ -133,7 +133,7 @@ func (q *Queue) bestPlaceLocked(s *survey, snap *fleet.Snapshot, m *fleet.Model,
 }
 
 // unknownLocked is the answer for a model that no node has (any more): nil while it is still
-// being loaded somewhere, because the end of that says more.
+// being loaded somewhere, because the end of that says more; else ErrGone, or why it failed.
 func (q *Queue) unknownLocked(key runnerKey, w *waiter) error {
 	if w != nil {
 		if c := q.clocks[key]; c != nil && c.running > 0 {
@@ -145,7 +145,7 @@ func (q *Queue) unknownLocked(key runnerKey, w *waiter) error {
 			}
 		}
 	}
-	return ErrNoNode
+	return ErrGone
 }
 
 // chooseLocked grants one of the free slots.

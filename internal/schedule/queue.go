@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -34,6 +35,8 @@ var (
 	ErrWaitTooLong = errors.New("waited too long for a free slot")
 	// ErrNoNode is returned when no node that is usable and not excluded can serve the call.
 	ErrNoNode = errors.New("no node can serve the call")
+	// ErrGone is an ErrNoNode: no node has the model any more. It was there when the call was let in.
+	ErrGone = fmt.Errorf("%w: the model is gone", ErrNoNode)
 	// ErrBusy refuses a call that wanted an idle slot or nothing.
 	ErrBusy = errors.New("no idle slot")
 	// ErrStopping refuses all calls, waiting ones too, once the process is leaving.

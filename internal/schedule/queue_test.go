@@ -226,12 +226,15 @@ func TestAcquire_NoNodeIsToldAtOnce(t *testing.T) {
 		all := nodes(2, 1)
 		full := snapshot(all, []string{"a"}, nil)
 		q, f := newQueue(full, Options{})
-		for name, ask := range map[string]Ask{
-			"unknown model": {Model: "b"},
-			"all excluded":  {Model: "a", Exclude: []string{"n0", "n1"}},
+		for name, c := range map[string]struct {
+			ask  Ask
+			want error
+		}{
+			"unknown model": {Ask{Model: "b"}, ErrGone},
+			"all excluded":  {Ask{Model: "a", Exclude: []string{"n0", "n1"}}, ErrNoNode},
 		} {
-			if _, err := q.Acquire(t.Context(), ask); err != ErrNoNode {
-				t.Errorf("%s: %v, want ErrNoNode", name, err)
+			if _, err := q.Acquire(t.Context(), c.ask); err != c.want {
+				t.Errorf("%s: %v, want %v", name, err, c.want)
 			}
 		}
 		// Those who wait are told when the last node goes.
@@ -240,8 +243,8 @@ func TestAcquire_NoNodeIsToldAtOnce(t *testing.T) {
 		wait(t.Context(), q, Ask{Model: "a"}, "waiter", events, grants)
 		f.set(snapshot(nil, nil, nil))
 		synctest.Wait()
-		if got := <-events; got != "waiter: "+ErrNoNode.Error() {
-			t.Errorf("%q, want waiter: no node", got)
+		if got := <-events; got != "waiter: "+ErrGone.Error() {
+			t.Errorf("%q, want waiter: the model is gone", got)
 		}
 		a.Release()
 		b.Release()
