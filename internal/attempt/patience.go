@@ -27,6 +27,8 @@ func (t *try) patience() time.Duration {
 	if !ok {
 		return whole
 	}
+	// One answer after another: a node makes the vectors of a call in turn.
+	usual = min(whole, usual*time.Duration(t.texts))
 	long := time.Duration(t.sends.Len()/patienceBytes) * time.Second
 	return min(whole, max(patienceFloor, patienceFactor*usual)+long)
 }

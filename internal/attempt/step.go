@@ -156,7 +156,7 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 		IdleOnly:  c.IdleOnly,
 	}
 	s.Budget.Earn()
-	body, seal := c.Request.Body, c.Seal
+	body, texts, seal := c.Request.Body, 1, c.Seal
 	var fingerprint suspect.Fingerprint
 	if seal == nil {
 		fingerprint = s.Suspects.Fingerprint(c.Request.Model.Key(), body)
@@ -177,7 +177,8 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 			return err
 		}
 		if seal != nil { // what is sent is known only now
-			body, seal = seal(), nil
+			body, texts = seal()
+			seal = nil
 			if fingerprint = s.Suspects.Fingerprint(c.Request.Model.Key(), body); s.Suspects.Refused(fingerprint) {
 				g.Release()
 				return ErrDeadly
@@ -185,7 +186,7 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 		}
 		c.Upstream.Granted(g.Node.Name(), g.Reason)
 		s.Log.Chosen(g.Reason)
-		t := &try{Step: s, call: c, sends: body, grant: g, recording: w, began: time.Now(), run: s.Suspects.Running(g.Node.Name(), fingerprint)}
+		t := &try{Step: s, call: c, sends: body, texts: texts, grant: g, recording: w, began: time.Now(), run: s.Suspects.Running(g.Node.Name(), fingerprint)}
 		err = t.begin()
 		if err == nil {
 			return nil // the grant and the rest of the answer are the pump's now

@@ -31,6 +31,7 @@ type try struct {
 	*Step
 	call      *call.Call
 	sends     wire.Body
+	texts     int // that sends asks vectors of, where that is known; else 1
 	grant     *schedule.Grant
 	recording *recording.Writer
 	began     time.Time

@@ -22,7 +22,9 @@ type ask struct {
 	parts  []part // different texts, in the order in which they come first
 	places []int  // the part of each text of the request
 	asked  int    // parts that were asked for
-	result Result
+	result call.Texts
+	saved  wire.Totals // what the parts had cost that others have asked for
+	keep   call.Keep   // of what is sent for it; nil: nothing is kept
 
 	follows *call.Upstream // of the first gathered call that it joined
 	led     []*gathered    // that it began; guarded by Step.mu
@@ -32,11 +34,12 @@ type ask struct {
 type part struct {
 	text     wire.Text
 	question call.Question
-	found    *Vector // what was known
-	item     *item   // in flight; written under Step.mu
+	found    *call.Vector // what was known
+	item     *item        // in flight; written under Step.mu
 }
 
-func (s *Step) newAsk(c *call.Call, e *wire.Embedding) *ask {
+func (s *Step) newAsk(c *call.Call) *ask {
+	e := c.Vectors
 	texts := e.Texts()
 	a := &ask{
 		Step: s, call: c, embedding: e, kin: kinOf(c, e), began: time.Now(),
@@ -72,7 +75,9 @@ func (a *ask) lookUp(ctx context.Context) {
 	for i := range a.parts {
 		questions[i] = a.parts[i].question
 	}
-	for i, v := range a.items.Lookup(ctx, a.call, questions) {
+	var known []*call.Vector
+	known, a.keep = a.items.Lookup(ctx, a.call, questions)
+	for i, v := range known {
 		if v != nil {
 			a.parts[i].found = v
 			a.result.Found++
@@ -153,7 +158,7 @@ func (a *ask) settle() {
 	led := a.led
 	a.mu.Unlock()
 	if len(led) == 0 {
-		if a.follows != nil && a.call.Cached != nil {
+		if a.follows != nil {
 			a.call.Cached.Joined(a.follows)
 		}
 		return
@@ -175,8 +180,9 @@ func (a *ask) settle() {
 // answer puts the answer together. All parts are there.
 func (a *ask) answer() (recording.Whole, error) {
 	a.result.Shared = a.shared()
+	a.account()
 	if one := a.only(); one != nil {
-		return recording.Whole{ContentType: one.contentType, Object: one.object}, nil
+		return recording.Whole{ContentType: one.contentType, Object: one.object, For: a.call.Request}, nil
 	}
 	var e wire.Embedded
 	var one *answer
@@ -207,10 +213,29 @@ func (a *ask) answer() (recording.Whole, error) {
 		e.Tokens += v.Tokens
 	}
 	contentType, object := e.Answer(a.call.Request.Route, a.call.Request.Model.Spelling)
-	return recording.Whole{ContentType: contentType, Object: object}, nil
+	return recording.Whole{ContentType: contentType, Object: object, For: a.call.Request}, nil
 }
 
-func (p *part) vector() *Vector {
+// account tells what the texts cost: for those that were sent for it to the call's own Upstream.
+func (a *ask) account() {
+	var own wire.Totals
+	for i := range a.parts {
+		p := &a.parts[i]
+		if p.found != nil || p.item.vector == nil {
+			continue // the cache has told, or nobody can
+		}
+		to := &a.saved
+		if p.item.by == a {
+			to = &own
+		}
+		cost := p.item.vector.Totals()
+		to.PromptTokens += cost.PromptTokens
+		to.Total += cost.Total
+	}
+	a.call.Upstream.Told(own)
+}
+
+func (p *part) vector() *call.Vector {
 	if p.found != nil {
 		return p.found
 	}

@@ -48,7 +48,7 @@ func (f *fleet) Answer(ctx context.Context, c *call.Call) (*recording.Reader, er
 	}
 	body := c.Request.Body
 	if c.Seal != nil {
-		body = c.Seal()
+		body, _ = c.Seal()
 	}
 	var q struct {
 		Model, Prompt string
@@ -160,31 +160,33 @@ func nodesAnswer(route wire.Route, model string, packed bool, texts []string, lo
 // A store is a cache that keeps all and counts.
 type store struct {
 	mu      sync.Mutex
-	kept    map[call.Key]*Vector
+	kept    map[call.Key]*call.Vector
 	lookups int
 	nodes   []string // where what was stored came from
 }
 
-func (s *store) Lookup(_ context.Context, _ *call.Call, qs []call.Question) []*Vector {
+func (s *store) Lookup(_ context.Context, _ *call.Call, qs []call.Question) ([]*call.Vector, call.Keep) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lookups++
-	all := make([]*Vector, len(qs))
+	all := make([]*call.Vector, len(qs))
 	for i, q := range qs {
 		all[i] = s.kept[q.Key]
 	}
-	return all
+	return all, s.Keep
 }
 
-func (s *store) Store(c *call.Call, q call.Question, v *Vector) {
+func (s *store) Keep(qs []call.Question, vs []*call.Vector, from *call.Upstream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.kept == nil {
-		s.kept = map[call.Key]*Vector{}
+		s.kept = map[call.Key]*call.Vector{}
 	}
-	s.kept[q.Key] = v
-	node, _ := c.Upstream.Route()
-	s.nodes = append(s.nodes, node)
+	node, _ := from.Route()
+	for i, q := range qs {
+		s.kept[q.Key] = vs[i]
+		s.nodes = append(s.nodes, node)
+	}
 }
 
 // A bench is a step before a fleet.
@@ -195,13 +197,20 @@ type bench struct {
 	end context.CancelFunc
 
 	mu      sync.Mutex
-	results []Result
-	sizes   []int
+	results []call.Texts
+	sizes   []int // of what was sent
+	waits   []time.Duration
 }
 
 // Answer is the step's, not the fleet's.
 func (b *bench) Answer(ctx context.Context, c *call.Call) (*recording.Reader, error) {
-	return b.Step.Answer(ctx, c)
+	r, err := b.Step.Answer(ctx, c)
+	if err == nil && c.Vectors != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.results = append(b.results, c.Cached.Result().Texts)
+	}
+	return r, err
 }
 
 // within runs a test on a bench of its own in virtual time, and sees that nothing is left.
@@ -226,17 +235,12 @@ func within(t *testing.T, f *fleet, o Options, items Items, test func(t *testing
 func newBench(t testing.TB, f *fleet, o Options, items Items, next call.Answerer) *bench {
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &bench{fleet: f, t: t, end: cancel}
-	o.Told = func(_ *call.Call, r Result) {
+	o.Sent = func(_ string, texts int, waited time.Duration) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.results = append(b.results, r)
+		b.sizes, b.waits = append(b.sizes, texts), append(b.waits, waited)
 	}
-	o.Sent = func(items int) {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.sizes = append(b.sizes, items)
-	}
-	b.Step = New(Base{Context: ctx, Jobs: new(sync.WaitGroup)}, o, items, next)
+	b.Step = New(Base{Context: ctx, Jobs: new(sync.WaitGroup)}).Step(o, items, next)
 	return b
 }
 
@@ -253,6 +257,9 @@ func asking(t testing.TB, path, body string, change ...func(*call.Call)) *call.C
 	}
 	for _, change := range change {
 		change(c)
+	}
+	if w := c.Caching; w != nil && w.Tenant != "" && (r.KeepAlive == nil || *r.KeepAlive != 0) {
+		c.Vectors = Apart(r)
 	}
 	return c
 }
@@ -314,4 +321,10 @@ func numbered(word string, n int) []string {
 		all[i] = fmt.Sprintf("%s %d", word, i)
 	}
 	return all
+}
+
+// sealedBody is what was sent for a call.
+func sealedBody(c *call.Call) string {
+	body, _ := c.Seal()
+	return string(body.Bytes())
 }

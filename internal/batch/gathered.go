@@ -13,12 +13,12 @@ import (
 type item struct {
 	question call.Question
 	text     wire.Text
-	first    *call.Call    // that asked for it
+	by       *ask          // that asked for it first
 	done     chan struct{} // closed when what follows it is there
 
 	// Written before done is closed, and never after.
 
-	vector *Vector // nil: err says why, or the answer is of another shape
+	vector *call.Vector // nil: err says why, or the answer is of another shape
 	from   *answer
 	err    error
 
@@ -32,7 +32,9 @@ type item struct {
 
 // A gathered call carries the texts of one ask or several.
 type gathered struct {
+	step      *Step
 	kin       kin
+	began     time.Time
 	call      *call.Call
 	lead      *ask // that began it
 	embedding *wire.Embedding
@@ -94,7 +96,7 @@ func (a *ask) gatherLocked(missing []*part) (fresh []*gathered) {
 	here := most // how many texts the call at hand may have
 	for _, p := range missing {
 		if g != nil && (len(g.items) >= here || g.bytes+p.text.Size > a.opts.MaxBytes) {
-			a.shutLocked(g)
+			g.shutLocked()
 			g = nil
 		}
 		if g == nil {
@@ -103,7 +105,7 @@ func (a *ask) gatherLocked(missing []*part) (fresh []*gathered) {
 			fresh = append(fresh, g)
 			a.led = append(a.led, g)
 		}
-		it := &item{question: p.question, text: p.text, first: a.call, done: make(chan struct{}), in: g, only: a, waiters: 1}
+		it := &item{question: p.question, text: p.text, by: a, done: make(chan struct{}), in: g, only: a, waiters: 1}
 		p.item = it
 		a.flying[it.question.Key] = it
 		g.items = append(g.items, it)
@@ -111,7 +113,7 @@ func (a *ask) gatherLocked(missing []*part) (fresh []*gathered) {
 		g.waiters++
 	}
 	if g != nil && (len(g.items) >= most || g.bytes >= a.opts.MaxBytes) {
-		a.shutLocked(g)
+		g.shutLocked()
 	}
 	return fresh
 }
@@ -121,40 +123,43 @@ func (a *ask) begin(c *call.Call, e *wire.Embedding) *gathered {
 	lead := *c
 	lead.Whole = true
 	lead.Upstream = call.NewUpstream(a.opts.Retries) // it is not one client's: its tries are its own
-	lead.Caching, lead.Joining, lead.Cached = nil, nil, nil
-	g := &gathered{kin: a.kin, call: &lead, lead: a, embedding: e, closed: make(chan struct{})}
-	lead.Seal = func() wire.Body { return a.seal(g) }
+	lead.Caching, lead.Joining, lead.Cached, lead.Vectors = nil, nil, nil, nil
+	g := &gathered{step: a.Step, kin: a.kin, began: time.Now(), call: &lead, lead: a, embedding: e, closed: make(chan struct{})}
+	lead.Seal = func() (wire.Body, int) { return a.seal(g) }
 	g.ctx, g.cancel = context.WithCancelCause(a.Context)
 	return g
 }
 
 // shutLocked has a call take no more texts.
-func (s *Step) shutLocked(g *gathered) {
+func (g *gathered) shutLocked() {
 	if g.shut {
 		return
 	}
 	g.shut = true
 	close(g.closed)
-	if s.open[g.kin] == g {
-		delete(s.open, g.kin)
+	if g.step.open[g.kin] == g {
+		delete(g.step.open, g.kin)
 	}
 }
 
 // seal closes a call and gives the body that is sent.
-func (s *Step) seal(g *gathered) wire.Body {
+func (s *Step) seal(g *gathered) (wire.Body, int) {
 	s.mu.Lock()
-	s.shutLocked(g)
+	g.shutLocked()
 	g.sealed = true
 	items, own := g.items, g.ownLocked()
 	s.mu.Unlock()
+	if s.opts.Sent != nil {
+		s.opts.Sent(g.call.Request.Model.Short(), len(items), time.Since(g.began))
+	}
 	if own {
-		return g.call.Request.Body
+		return g.call.Request.Body, len(items)
 	}
 	texts := make([][]byte, len(items))
 	for i, it := range items {
 		texts[i] = it.text.JSON
 	}
-	return g.embedding.Body(texts)
+	return g.embedding.Body(texts), len(items)
 }
 
 // ownLocked tells whether the texts of a call are those of the request that began it, so that it
@@ -174,22 +179,22 @@ func (g *gathered) ownLocked() bool {
 
 // leaveLocked has one less wait for an item. It gives the call of it if nobody waits for that any
 // more: who is given it ends it. A text that nobody wants is not sent with those of others.
-func (s *Step) leaveLocked(it *item) (ended *gathered) {
+func (f *Flights) leaveLocked(it *item) (ended *gathered) {
 	it.waiters--
 	if it.over || it.waiters > 0 {
 		return nil
 	}
 	g := it.in
 	if g.waiters--; g.waiters == 0 {
-		s.shutLocked(g)
+		g.shutLocked()
 		g.ended = true
 		for _, it := range g.items {
-			s.landedLocked(it)
+			f.landedLocked(it)
 		}
 		return g
 	}
 	if !g.sealed {
-		s.landedLocked(it)
+		f.landedLocked(it)
 		for i := range g.items {
 			if g.items[i] == it {
 				g.items = append(g.items[:i:i], g.items[i+1:]...)
@@ -202,10 +207,10 @@ func (s *Step) leaveLocked(it *item) (ended *gathered) {
 }
 
 // landedLocked takes an item out of the table, unless a younger one has its place.
-func (s *Step) landedLocked(it *item) {
+func (f *Flights) landedLocked(it *item) {
 	it.over = true
-	if s.flying[it.question.Key] == it {
-		delete(s.flying, it.question.Key)
+	if f.flying[it.question.Key] == it {
+		delete(f.flying, it.question.Key)
 	}
 }
 

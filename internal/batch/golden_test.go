@@ -15,10 +15,11 @@ import (
 )
 
 // halfKept keeps the vectors of some texts of a recorded request.
-type halfKept struct{ known []*Vector } // of its different texts
+type halfKept struct{ known []*call.Vector } // of its different texts
 
-func (h *halfKept) Lookup(context.Context, *call.Call, []call.Question) []*Vector { return h.known }
-func (h *halfKept) Store(*call.Call, call.Question, *Vector)                      {}
+func (h *halfKept) Lookup(context.Context, *call.Call, []call.Question) ([]*call.Vector, call.Keep) {
+	return h.known, nil
+}
 
 // A recorded answer of which some vectors are known and the others come from a node is the
 // recorded one again, byte for byte, the times too.
@@ -49,9 +50,9 @@ func TestAnswer_MergedIsTheRecordedAnswer(t *testing.T) {
 					continue
 				}
 				seen[string(text.JSON)] = len(kept.known)
-				var known *Vector
+				var known *call.Vector
 				if tokens := said.Tokens / len(e.Texts()); i%2 == 0 && (len(e.Texts()) > 1 || path != "/api/embed") {
-					known = &Vector{Text: said.Vectors[i], Tokens: tokens}
+					known = &call.Vector{Text: said.Vectors[i], Tokens: tokens}
 					left -= tokens
 				} else {
 					rest.Vectors = append(rest.Vectors, said.Vectors[i])
@@ -65,7 +66,8 @@ func TestAnswer_MergedIsTheRecordedAnswer(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				node := answerer(func(ctx context.Context, c *call.Call) (*recording.Reader, error) {
 					var sent struct{ Input any }
-					if err := json.Unmarshal(c.Seal().Bytes(), &sent); err != nil {
+					body, _ := c.Seal()
+					if err := json.Unmarshal(body.Bytes(), &sent); err != nil {
 						t.Error(err)
 					}
 					if list, is := sent.Input.([]any); is && len(list) != len(rest.Vectors) {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
@@ -45,7 +46,7 @@ type answer struct {
 // fly sends a call and tells those who wait for its items. A panic ends here, as it does in the
 // flights of texts: none of the clients could recover from it.
 func (s *Step) fly(g *gathered) {
-	var vectors []*Vector
+	var vectors []*call.Vector
 	var from *answer
 	err := errNoAnswer
 	defer func() {
@@ -61,10 +62,6 @@ func (s *Step) fly(g *gathered) {
 	err = errNoAnswer // what follows may not return
 	contentType, object, failed := s.send(g)
 	items, own := s.sent(g)
-	var refused *call.StatusError
-	if s.opts.Sent != nil && (failed == nil || errors.As(failed, &refused)) {
-		s.opts.Sent(len(items))
-	}
 	if err = failed; err != nil {
 		return
 	}
@@ -79,7 +76,7 @@ func (s *Step) fly(g *gathered) {
 		}
 		return
 	}
-	vectors = vectorsOf(&from.Embedded, items)
+	vectors = vectorsOf(&from.Embedded, items, g.call.Upstream.LastTook())
 	s.store(g, items, vectors)
 }
 
@@ -87,47 +84,55 @@ func (s *Step) fly(g *gathered) {
 func (s *Step) sent(g *gathered) (items []*item, own bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.shutLocked(g)
+	g.shutLocked()
 	g.sealed = true
 	return g.items, g.ownLocked()
 }
 
-// vectorsOf gives each item its vector and its part of the tokens.
-func vectorsOf(e *wire.Embedded, items []*item) []*Vector {
+// vectorsOf gives each item its vector and its part of the tokens and of the time.
+func vectorsOf(e *wire.Embedded, items []*item, took time.Duration) []*call.Vector {
 	weights := make([]int, len(items))
 	for i, it := range items {
 		weights[i] = it.text.Size
 	}
 	tokens := apportion(e.Tokens, weights)
-	vectors := make([]*Vector, len(items))
+	if e.Total > 0 {
+		took = e.Total
+	}
+	times := apportion(int(max(0, took-e.Load)), weights)
+	all := make([]call.Vector, len(items))
+	vectors := make([]*call.Vector, len(items))
 	for i := range items {
-		vectors[i] = &Vector{Text: e.Vectors[i], Tokens: tokens[i], Shared: len(items) > 1}
+		all[i] = call.Vector{Text: e.Vectors[i], Tokens: tokens[i], Took: time.Duration(times[i]), Shared: len(items) > 1}
+		vectors[i] = &all[i]
 	}
 	return vectors
 }
 
 // store has the cache keep what was said, before it can be waited for: who asks from then on
 // finds it.
-func (s *Step) store(g *gathered, items []*item, vectors []*Vector) {
-	if s.items == nil {
-		return
-	}
-	var c, of *call.Call
-	for i, it := range items {
-		if it.first != of {
-			of = it.first
-			asked := *of
-			asked.Upstream = g.call.Upstream
-			c = &asked
+func (s *Step) store(g *gathered, items []*item, vectors []*call.Vector) {
+	for from := 0; from < len(items); {
+		by := items[from].by
+		to := from + 1
+		for to < len(items) && items[to].by == by {
+			to++
 		}
-		s.items.Store(c, it.question, vectors[i])
+		if by.keep != nil {
+			questions := make([]call.Question, 0, to-from)
+			for _, it := range items[from:to] {
+				questions = append(questions, it.question)
+			}
+			by.keep(questions, vectors[from:to], g.call.Upstream)
+		}
+		from = to
 	}
 }
 
 // land tells those who wait what has come of a call, or sends what it had again.
-func (s *Step) land(g *gathered, from *answer, vectors []*Vector, err error) {
+func (s *Step) land(g *gathered, from *answer, vectors []*call.Vector, err error) {
 	s.mu.Lock()
-	s.shutLocked(g)
+	g.shutLocked()
 	g.sealed = true
 	if g.ended { // nobody waits
 		s.mu.Unlock()
@@ -178,7 +183,7 @@ func (s *Step) legsLocked(g *gathered, err error) (legs []*gathered) {
 	}
 	for items := range slices.Chunk(wanted, size) {
 		leg := g.lead.begin(g.call, g.embedding)
-		s.shutLocked(leg)
+		leg.shutLocked()
 		leg.items, leg.waiters = items[:len(items):len(items)], len(items)
 		for _, it := range items {
 			it.in = leg

@@ -94,7 +94,7 @@ func BenchmarkAnswer(b *testing.B) {
 	})
 	step := newBench(b, nil, Options{}, nil, next)
 	defer step.end()
-	step.opts.Told, step.opts.Sent = nil, nil
+	step.opts.Sent = nil
 	c := asking(b, "/api/embed", embedding("the river"))
 	for name, a := range map[string]call.Answerer{"ours": step.Step, "plain": next} {
 		b.Run(name, func(b *testing.B) {

@@ -9,7 +9,6 @@ package batch
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -33,13 +32,30 @@ const (
 	mostAhead = 32
 )
 
-// ErrNotCached refuses a call whose client wants stored vectors or none.
-var ErrNotCached = errors.New("not all vectors are stored, and the client wants no others")
-
 // A Base is what gathered calls need of the engine they live in.
 type Base struct {
 	Context context.Context // ends all of them
 	Jobs    *sync.WaitGroup // counts their goroutines; each ends with the answer, with the last who waits, or with Context
+}
+
+// Flights are the texts in flight, for the calls of all configurations to join. They outlive
+// configurations. Safe for concurrent use.
+type Flights struct {
+	Base
+
+	mu     sync.Mutex         // guards what follows, and what items, gathered calls and steps say it guards
+	flying map[call.Key]*item // that can be joined
+}
+
+// New makes an empty table of texts.
+func New(b Base) *Flights { return &Flights{Base: b, flying: make(map[call.Key]*item)} }
+
+// Forget has nobody join the texts of now any more: their vectors may be out of date. Those who
+// wait for them go on.
+func (f *Flights) Forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.flying)
 }
 
 // Options say what is sent together. The zero value works.
@@ -52,10 +68,9 @@ type Options struct {
 	// Retries is how many tries a gathered call may cost beyond the first. Default: none.
 	Retries int
 
-	// Told is told what became of a call, before its answer is given. nil: nobody is.
-	Told func(*call.Call, Result)
-	// Sent is told how many texts a call had that was answered or refused. nil: nobody is.
-	Sent func(items int)
+	// Sent is told of each call that is sent how many texts it has, and how long the first of them
+	// waited for others and for a slot. nil: nobody is.
+	Sent func(model string, texts int, waited time.Duration)
 }
 
 func (o Options) withDefaults() Options {
@@ -68,59 +83,34 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// A Result is what became of the texts of a call that was answered.
-type Result struct {
-	Items int // texts of the request; the others count equal ones once
-	Found int // known before
-	// Joined were in flight already, for another call; Sent were not.
-	Joined, Sent int
-	// Shared tells that the count of tokens has parts that were apportioned, since no node has told
-	// what these texts cost by themselves.
-	Shared bool
-}
-
 // Items is what the step wants of the cache.
 type Items interface {
-	// Lookup gives what is known of each question, nil where nothing is. The call says in Caching
-	// what it wishes. It is called once for each call, before anything is sent for it.
-	Lookup(ctx context.Context, c *call.Call, qs []call.Question) []*Vector
-	// Store keeps a vector if it is to be kept. The call is the one that asked first, as Lookup
-	// got it, but with the Upstream of what was sent. It must be quick.
-	Store(c *call.Call, q call.Question, v *Vector)
-}
-
-// A Vector is what a node made of a text. It is never changed.
-type Vector struct {
-	Text   []byte // its JSON, as the node wrote it; a part of a longer answer, so who keeps it copies it
-	Tokens int    // of the text
-	Shared bool   // Tokens was apportioned among the texts of one call
+	// Lookup gives what is known of each question, nil where nothing is, and who keeps what a node
+	// makes of the others, nil if nothing is to be kept. The call says in Caching what it wishes;
+	// what came of it is written into Cached. It is called once for each call, before anything is
+	// sent for it.
+	Lookup(ctx context.Context, c *call.Call, qs []call.Question) ([]*call.Vector, call.Keep)
 }
 
 // A Step answers embedding requests from vectors. It is safe for concurrent use.
 type Step struct {
-	Base
+	*Flights
 	opts  Options
 	items Items
 	next  call.Answerer
-
-	mu     sync.Mutex         // guards what follows, and what items and gathered calls say it guards
-	open   map[kin]*gathered  // that take further texts
-	flying map[call.Key]*item // that can be joined
+	open  map[kin]*gathered // that take further texts; guarded by mu
 }
 
-// New makes the step. items may be nil: nothing is kept.
-func New(b Base, o Options, items Items, next call.Answerer) *Step {
-	return &Step{
-		Base: b, opts: o.withDefaults(), items: items, next: next,
-		open: make(map[kin]*gathered), flying: make(map[call.Key]*item),
-	}
+// Step makes the step that answers embeddings text by text; other calls go on to next. items may
+// be nil: nothing is kept.
+func (f *Flights) Step(o Options, items Items, next call.Answerer) *Step {
+	return &Step{Flights: f, opts: o.withDefaults(), items: items, next: next, open: make(map[kin]*gathered)}
 }
 
-// Answer implements call.Answerer. Its errors are those of the next step, ErrNotCached, a
+// Answer implements call.Answerer. Its errors are those of the next step, call.ErrNotCached, a
 // *PanicError, one that wraps wire.ErrFrame, and the causes of ctx and of the engine's context.
 func (s *Step) Answer(ctx context.Context, c *call.Call) (*recording.Reader, error) {
-	e, ok := apart(c)
-	if !ok {
+	if c.Vectors == nil || c.IdleOnly {
 		return s.next.Answer(ctx, c)
 	}
 	for _, over := range [...]context.Context{ctx, s.Context} {
@@ -128,10 +118,10 @@ func (s *Step) Answer(ctx context.Context, c *call.Call) (*recording.Reader, err
 			return nil, context.Cause(over)
 		}
 	}
-	a := s.newAsk(c, e)
+	a := s.newAsk(c)
 	a.lookUp(ctx)
 	if c.Caching.Control.OnlyIfCached && a.result.Found < len(a.parts) {
-		return nil, ErrNotCached
+		return nil, call.ErrNotCached
 	}
 	err := a.wait(ctx)
 	var whole recording.Whole
@@ -143,21 +133,13 @@ func (s *Step) Answer(ctx context.Context, c *call.Call) (*recording.Reader, err
 		a.leave()
 		return nil, err
 	}
-	if s.opts.Told != nil {
-		s.opts.Told(c, a.result)
-	}
+	c.Cached.Gathered(a.result, a.saved)
 	return recording.Replay(c.Request.Route, whole), nil
 }
 
-// apart takes a request apart if its texts may go their own ways: it is known whose they are,
-// and nothing is asked beyond the vectors.
-func apart(c *call.Call) (*wire.Embedding, bool) {
-	switch w, r := c.Caching, c.Request; {
-	case w == nil, w.Tenant == "", w.Identity == "", w.Version == "", c.IdleOnly:
-		return nil, false
-	case r.KeepAlive != nil && *r.KeepAlive == 0: // it also says to unload the model
-		return nil, false
-	default:
-		return r.Embedding(mostTexts)
-	}
+// Apart takes a request apart whose texts may go their own ways; nil if it is to go as it is. Its
+// model, tenant and what may be kept of it must be known, and it must not be a command.
+func Apart(r *wire.Request) *wire.Embedding {
+	e, _ := r.Embedding(mostTexts)
+	return e
 }

@@ -30,7 +30,7 @@ func TestAnswer_SeenTextsAreNotSentAgain(t *testing.T) {
 		if got, want := f.sent(), [][]string{seen, {texts[1], texts[6], texts[8]}}; !reflect.DeepEqual(got, want) {
 			t.Errorf("sent %q, want %q", got, want)
 		}
-		if got, want := b.results[1], (Result{Items: 10, Found: 7, Sent: 3, Shared: true}); got != want {
+		if got, want := b.results[1], (call.Texts{Items: 10, Found: 7, Sent: 3, Shared: true}); got != want {
 			t.Errorf("result %+v, want %+v", got, want)
 		}
 		if kept.lookups != 2 {
@@ -56,7 +56,7 @@ func TestAnswer_EqualTextsOfARequestAreSentOnce(t *testing.T) {
 		if got := fmt.Sprint(f.sent()); got != "[[a ä]]" {
 			t.Errorf("sent %s", got)
 		}
-		if got, want := b.results[0], (Result{Items: 5, Sent: 2, Shared: true}); got != want {
+		if got, want := b.results[0], (call.Texts{Items: 5, Sent: 2, Shared: true}); got != want {
 			t.Errorf("result %+v, want %+v", got, want)
 		}
 	})
@@ -79,7 +79,7 @@ func TestAnswer_TextsInFlightAreJoined(t *testing.T) {
 		if !reflect.DeepEqual(times, map[string]int{"a": 1, "b": 1, "c": 1, "d": 1}) {
 			t.Errorf("sent %v", times)
 		}
-		if want := (Result{Items: 3, Joined: 2, Sent: 1, Shared: true}); !slices.Contains(b.results, want) {
+		if want := (call.Texts{Items: 3, Joined: 2, Sent: 1, Shared: true}); !slices.Contains(b.results, want) {
 			t.Errorf("results %+v, want %+v", b.results, want)
 		}
 	})
@@ -116,10 +116,10 @@ func TestAnswer_AtAnIdleNodeNobodyWaits(t *testing.T) {
 		if err != nil || got != want("a") || time.Since(began) != 0 {
 			t.Errorf("got %s, %v after %v", got, err, time.Since(began))
 		}
-		if sealed := string(f.last.Seal().Bytes()); sealed != `{"model":"m", "input":"a"}` {
+		if sealed := sealedBody(f.last); sealed != `{"model":"m", "input":"a"}` {
 			t.Errorf("sent %s, want the client's own body", sealed)
 		}
-		if got, want := b.results[0], (Result{Items: 1, Sent: 1}); got != want {
+		if got, want := b.results[0], (call.Texts{Items: 1, Sent: 1}); got != want {
 			t.Errorf("result %+v, want %+v", got, want)
 		}
 	})
@@ -229,6 +229,9 @@ func TestAnswer_WindowCollects(t *testing.T) {
 		if took := time.Since(began); len(f.sent()) != 1 || took != 2500*time.Millisecond {
 			t.Errorf("%d calls after %v, want one when the window is over", len(f.sent()), took)
 		}
+		if fmt.Sprint(b.sizes, b.waits) != "[3] [2s]" {
+			t.Errorf("told of calls of %v texts that waited %v, want one of 3 and 2s", b.sizes, b.waits)
+		}
 		began = time.Now()
 		b.ask(numbered("full", 10)...)
 		if took := time.Since(began); took != 0 {
@@ -314,10 +317,10 @@ func TestAnswer_WhatCannotBeTakenApartGoesAsItIs(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			c := asking(t, test.path, test.body)
-			if test.change != nil {
-				test.change(c)
+			if test.change == nil {
+				test.change = func(*call.Call) {}
 			}
+			c := asking(t, test.path, test.body, test.change)
 			var got *call.Call
 			b := newBench(t, nil, Options{}, nil, answerer(func(_ context.Context, c *call.Call) (*recording.Reader, error) {
 				got = c
@@ -345,7 +348,7 @@ func TestAnswer_OnlyIfCachedSendsNothing(t *testing.T) {
 		if got, err := b.get(t.Context(), asking(t, "/api/embed", embedding("a"), only)); err != nil || got != want("a") {
 			t.Errorf("what is stored: %s, %v", got, err)
 		}
-		if _, err := b.get(t.Context(), asking(t, "/api/embed", embedding("a", "b"), only)); err != ErrNotCached {
+		if _, err := b.get(t.Context(), asking(t, "/api/embed", embedding("a", "b"), only)); err != call.ErrNotCached {
 			t.Errorf("what is not: %v", err)
 		}
 		if len(f.sent()) != 1 {

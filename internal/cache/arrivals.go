@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 )
 
-// mostArrivals bounds the answers that are being encoded; who brings a further one does it at once.
+// mostArrivals bounds the jobs that encode answers; who brings a further one does it at once.
 const mostArrivals = 128
 
 // arrivals are answers that are complete and not yet stored: to encode and compress one takes a
@@ -26,6 +26,11 @@ func (a *arrivals) bring(k call.Key, small bool, jobs *sync.WaitGroup, store fun
 		store()
 		return
 	}
+	a.bringAll([]call.Key{k}, jobs, store)
+}
+
+// bringAll stores answers in the background.
+func (a *arrivals) bringAll(keys []call.Key, jobs *sync.WaitGroup, store func()) {
 	if a.count.Add(1) > mostArrivals {
 		a.count.Add(-1)
 		store()
@@ -36,13 +41,17 @@ func (a *arrivals) bring(k call.Key, small bool, jobs *sync.WaitGroup, store fun
 	if a.waiting == nil {
 		a.waiting = make(map[call.Key]chan struct{})
 	}
-	a.waiting[k] = stored // of two at once the later one
+	for _, k := range keys {
+		a.waiting[k] = stored // of two at once the later one
+	}
 	a.mu.Unlock()
 	jobs.Go(func() { // ends when it is stored
 		store()
 		a.mu.Lock()
-		if a.waiting[k] == stored {
-			delete(a.waiting, k)
+		for _, k := range keys {
+			if a.waiting[k] == stored {
+				delete(a.waiting, k)
+			}
 		}
 		a.mu.Unlock()
 		a.count.Add(-1)
@@ -56,17 +65,25 @@ func (a *arrivals) wait(ctx context.Context, w *call.Caching) {
 		return
 	}
 	for _, q := range [...]*call.Question{&w.Question, w.Native} {
-		if q == nil {
-			continue
+		if q != nil {
+			a.waitFor(ctx, q.Key)
 		}
-		a.mu.Lock()
-		stored := a.waiting[q.Key]
-		a.mu.Unlock()
-		if stored != nil {
-			select {
-			case <-stored:
-			case <-ctx.Done():
-			}
-		}
+	}
+}
+
+// waitFor returns when no answer to a question is about to be stored, or with ctx.
+func (a *arrivals) waitFor(ctx context.Context, k call.Key) {
+	if a.count.Load() == 0 {
+		return
+	}
+	a.mu.Lock()
+	stored := a.waiting[k]
+	a.mu.Unlock()
+	if stored == nil {
+		return
+	}
+	select {
+	case <-stored:
+	case <-ctx.Done():
 	}
 }

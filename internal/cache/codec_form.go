@@ -27,6 +27,7 @@ func (m *Meta) texts() [8]*string {
 //	...     count of marks, each a varint
 //	...     stored: seconds since 1970 and nanoseconds; TTL; prompt and output tokens;
 //	        total, load, prompt and eval duration: signed varints
+//	1       whether it was shared
 func appendMeta(b []byte, m *Meta) []byte {
 	b = append(b, m.Key[:]...)
 	for _, text := range m.texts() {
@@ -47,7 +48,10 @@ func appendMeta(b []byte, m *Meta) []byte {
 	} {
 		b = binary.AppendVarint(b, v)
 	}
-	return b
+	if m.Shared {
+		return append(b, 1)
+	}
+	return append(b, 0)
 }
 
 // room is what the answer takes at most when it is encoded.
@@ -237,6 +241,10 @@ func (r *reader) meta(m *Meta) {
 	t.PromptTokens, t.OutputTokens = int(r.varint()), int(r.varint())
 	for _, d := range [...]*time.Duration{&t.Total, &t.Load, &t.Prompt, &t.Eval} {
 		*d = time.Duration(r.varint())
+	}
+	shared := r.byte()
+	if m.Shared = shared == 1; shared > 1 {
+		r.fail()
 	}
 }
 

@@ -24,6 +24,7 @@ type Meta struct {
 	Rule   string        // that gave the TTL, as it is written
 	Class  string        // of call.Verdict
 	Totals wire.Totals   // what it cost to generate
+	Shared bool          // Totals are those of a vector that was made with others: its tokens were apportioned
 }
 
 // An Answer is what was stored: frames, or one object instead.

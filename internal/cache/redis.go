@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -112,6 +113,102 @@ func (s *shared) put(ctx context.Context, e *Entry, keep time.Duration) error {
 		return nil // it would not be read
 	}
 	return s.client.Set(ctx, answerPrefix+name, sealed, keep)
+}
+
+const (
+	// vectorLimit bounds a vector in the second tier, in bytes: several times what the largest models
+	// make.
+	vectorLimit = 256 << 10
+	// vectorsAtOnce is how many are read or written in one round trip, some 10 KB each.
+	vectorsAtOnce = 128
+)
+
+// getAll gives the answers under some keys, nil where there is none or Redis did not tell. It takes
+// one round trip, or one for each vectorsAtOnce of them; the first that fails is the last.
+func (s *shared) getAll(ctx context.Context, keys []call.Key) []*Entry {
+	all := make([]*Entry, len(keys))
+	for from := 0; from < len(keys); from += vectorsAtOnce {
+		to := min(from+vectorsAtOnce, len(keys))
+		if s.getSome(ctx, keys[from:to], all[from:to]) != nil {
+			break
+		}
+	}
+	return all
+}
+
+func (s *shared) getSome(ctx context.Context, keys []call.Key, into []*Entry) error {
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = s.sealer.KeyName(k)
+	}
+	var sealed [][]byte
+	err := s.client.Do(ctx, "get", func(ctx context.Context, r redis.Cmdable) error {
+		read, err := r.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, name := range names {
+				p.GetRange(ctx, answerPrefix+name, 0, vectorLimit+sharedOverhead)
+			}
+			return nil
+		})
+		if err != nil && !refused(err) {
+			return err
+		}
+		sealed = make([][]byte, 0, len(read))
+		for _, one := range read {
+			b, _ := one.(*redis.StringCmd).Bytes()
+			if redis.HasErrorPrefix(one.Err(), wrongType) {
+				b = []byte("a list, a set or a hash") // which no seal is
+			}
+			sealed = append(sealed, b)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var junk []string
+	for i, b := range sealed {
+		if len(b) == 0 {
+			continue
+		}
+		if into[i], err = s.open(names[i], b); err != nil {
+			if err != ErrExpired {
+				s.watch("corrupt")
+			}
+			junk = append(junk, answerPrefix+names[i])
+		}
+	}
+	return s.client.Delete(ctx, junk...)
+}
+
+// putAll sends vectors for others to find, in as few round trips as getAll takes. Those above
+// vectorLimit are not sent.
+func (s *shared) putAll(ctx context.Context, entries []*Entry, keep time.Duration) error {
+	if keep == call.Forever {
+		keep = foreverShared
+	}
+	if keep <= 0 {
+		return nil
+	}
+	limit := min(s.limit, vectorLimit)
+	expires := time.Now().Add(keep)
+	for some := range slices.Chunk(entries, vectorsAtOnce) {
+		err := s.client.Do(ctx, "set", func(ctx context.Context, r redis.Cmdable) error {
+			_, err := r.Pipelined(ctx, func(p redis.Pipeliner) error {
+				for _, e := range some {
+					if int64(e.Size()) <= limit {
+						name := s.sealer.KeyName(e.Meta.Key)
+						p.Set(ctx, answerPrefix+name, s.sealer.Seal(name, e.Marshal(), expires), keep)
+					}
+				}
+				return nil
+			})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // deleteNamed removes the answer to a key by its name, if there is one.

@@ -14,9 +14,6 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
-// ErrNotCached refuses a call whose client wants a stored answer or none.
-var ErrNotCached = errors.New("no answer is stored, and the client wants no other")
-
 // Why an answer was given after its time, in Cache-Status.
 const (
 	staleWished      = "max-stale"
@@ -36,7 +33,7 @@ func (c *Cache) Lookup(o *Options, next call.Answerer) call.Answerer {
 	return &lookup{Cache: c, opts: o.withDefaults(), next: next}
 }
 
-// Answer implements call.Answerer. Its errors are ErrNotCached and those of the next step.
+// Answer implements call.Answerer. Its errors are call.ErrNotCached and those of the next step.
 func (l *lookup) Answer(ctx context.Context, c *call.Call) (*recording.Reader, error) {
 	w, t := c.Caching, l.now.Load()
 	switch {
@@ -45,7 +42,7 @@ func (l *lookup) Answer(ctx context.Context, c *call.Call) (*recording.Reader, e
 	case w.Verdict.TTL == 0:
 		c.Cached.Set(call.CacheResult{Status: call.Bypass, Detail: w.Verdict.Why})
 		if w.Control.OnlyIfCached {
-			return nil, ErrNotCached
+			return nil, call.ErrNotCached
 		}
 		return l.next.Answer(ctx, c)
 	}
@@ -62,7 +59,7 @@ func (l *lookup) Answer(ctx context.Context, c *call.Call) (*recording.Reader, e
 			}
 		}
 		c.Cached.Set(call.CacheResult{Detail: "only-if-cached"})
-		return nil, ErrNotCached
+		return nil, call.ErrNotCached
 	}
 	if f.stale(w.Control, l.opts.StaleWhileRevalidate) {
 		if r := l.replay(t, c, f, staleRevalidated, Memory); r != nil {

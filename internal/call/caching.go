@@ -1,6 +1,7 @@
 package call
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -15,6 +16,9 @@ type Question struct {
 	Key  Key
 	Text []byte // the canonical form of the request, see wire.Request.Canonical; compared on a hit
 }
+
+// ErrNotCached refuses a call whose client wants what is stored or nothing.
+var ErrNotCached = errors.New("no answer is stored, and the client wants no other")
 
 // Caching is what admit found out of a call for the steps that share answers. It is never
 // changed.
@@ -77,7 +81,8 @@ type CacheResult struct {
 	Stored  bool          // the answer has been stored: known only of whole answers
 	Saved   wire.Totals   // what the answer cost when it was generated
 
-	Lead *Upstream // that of the call whose answer this one followed, nil if it followed none
+	Lead  *Upstream // that of the call whose answer this one followed, nil if it followed none
+	Texts Texts     // of an embedding whose texts went their own ways
 }
 
 // A CacheStatus is a word for logs and metrics.

@@ -39,8 +39,11 @@ type Call struct {
 	Tenant   string
 	Upstream *Upstream
 	// Seal is set of a gathered call, which may take more until it is granted a slot. It is called
-	// once, at the first grant, and gives the body that is sent instead of Request.Body.
-	Seal func() wire.Body
+	// once, at the first grant, and gives the body that is sent instead of Request.Body, and how many
+	// texts it has.
+	Seal func() (body wire.Body, texts int)
+	// Vectors are the texts of an embedding that go their own ways, nil if the request goes as it is.
+	Vectors *wire.Embedding
 
 	Caching *Caching // nil: there is no cache
 	Joining *Joining // nil: it goes its way alone

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
+	"github.com/caddy-ollama/caddy-ollama/internal/batch"
 	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/coalesce"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
@@ -30,6 +31,7 @@ type Engine struct {
 	loader   *attempt.Loader
 	cache    *cache.Cache
 	flights  *coalesce.Flights
+	texts    *batch.Flights // of embeddings
 	log      *slog.Logger
 	observer Observer
 	via      string // names this engine in Via headers
@@ -70,15 +72,26 @@ func newEngine(log *slog.Logger, choose schedule.Choice) *Engine {
 	e.loader.Configure(attempt.Options{})
 	e.queue = schedule.NewQueue(f, choose, e.loader)
 	e.flights = coalesce.New(coalesce.Base{Context: ctx, Jobs: &e.pumps})
+	e.texts = batch.New(batch.Base{Context: ctx, Jobs: &e.pumps})
 	e.cache = cache.New(cache.Base{
 		Context: ctx, Jobs: &e.pumps, Log: log, Watch: watcher{e}, Excusable: excusable,
 		VersionAt:  func(node string) string { return f.Snapshot().VersionAt(node) },
 		Identities: func() map[string]bool { return f.Snapshot().Identities() },
-		Purged:     e.flights.Forget,
+		Purged:     e.forget,
 	})
-	// Who asks after a purge is not to hear what was begun before it.
-	f.OnReplaced(func(identities []string) { e.cache.Replaced(identities); e.flights.Forget() })
+	f.OnReplaced(func(identities []string) { e.cache.Replaced(identities); e.forget() })
 	return e
+}
+
+// forget has nobody join what was begun before: who asks after a purge is not to hear it.
+func (e *Engine) forget() {
+	e.flights.Forget()
+	e.texts.Forget()
+}
+
+// gathered tells the observer of a call to a node that has texts of embeddings.
+func (e *Engine) gathered(model string, texts int, waited time.Duration) {
+	e.observer.Gathered(model, texts, waited)
 }
 
 // A watcher has the engine's observer told of the cache.
@@ -115,7 +128,7 @@ func (e *Engine) Cache() *cache.Cache { return e.cache }
 // Purge makes stored answers invalid, and has nobody follow those that are being generated. ctx
 // bounds the wait for Redis.
 func (e *Engine) Purge(ctx context.Context, t cache.Target) cache.Purged {
-	defer e.flights.Forget()
+	defer e.forget()
 	return e.cache.Purge(ctx, t)
 }
 

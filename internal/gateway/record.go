@@ -75,6 +75,10 @@ type Observer interface {
 	Tried(node, result string, took time.Duration)          // a request to a node has ended
 	Loaded(node, reason, result string, took time.Duration) // a load of a model by the engine has ended
 
+	// Gathered is told of each call to a node that has texts of embeddings, how many, and how long
+	// the first of them waited for others and for a slot.
+	Gathered(model string, texts int, waited time.Duration)
+
 	cache.Watcher
 }
 
@@ -88,6 +92,8 @@ func (unobserved) Panicked()     {}
 func (unobserved) Chosen(string)                                {}
 func (unobserved) Tried(string, string, time.Duration)          {}
 func (unobserved) Loaded(string, string, string, time.Duration) {}
+
+func (unobserved) Gathered(string, int, time.Duration) {}
 
 func (unobserved) CacheOperated(string, string, time.Duration) {}
 func (unobserved) CacheEvicted(string, string)                 {}
@@ -150,7 +156,7 @@ func outcomeOf(err error, status int) Outcome {
 		unloaded *attempt.LoadError
 	)
 	switch {
-	case errors.Is(err, cache.ErrNotCached):
+	case errors.Is(err, call.ErrNotCached):
 		return ClientError // it asked for that
 	case errors.As(err, &unloaded) && unloaded.Code != http.StatusNotFound && unloaded.Code != http.StatusServiceUnavailable:
 		return UpstreamError

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
-	"github.com/caddy-ollama/caddy-ollama/internal/cache"
+	"github.com/caddy-ollama/caddy-ollama/internal/batch"
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/coalesce"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
@@ -58,9 +58,8 @@ func (q *request) refuse(err error) {
 	if q.call != nil {
 		q.shared(q.call)
 	}
-	var panicked *coalesce.PanicError
-	if errors.As(err, &panicked) {
-		q.panicked(panicked.Value, panicked.Stack)
+	if value, stack, ok := panicOf(err); ok {
+		q.panicked(value, stack)
 		err = errPanic
 	}
 	var unloaded *attempt.LoadError
@@ -94,6 +93,19 @@ func (q *request) refuse(err error) {
 	}
 	contentType, body := wire.ErrorBody(dialect, ref.status, ref.message, ref.early)
 	q.answer(ref.status, contentType, body)
+}
+
+// panicOf gives a panic of a step that ran on another goroutine.
+func panicOf(err error) (value any, stack []byte, ok bool) {
+	var flight *coalesce.PanicError
+	var gathered *batch.PanicError
+	switch {
+	case errors.As(err, &flight):
+		return flight.Value, flight.Stack, true
+	case errors.As(err, &gathered):
+		return gathered.Value, gathered.Stack, true
+	}
+	return nil, nil, false
 }
 
 // passOn answers with a node's own refusal. It declines what no client could read, unless it
@@ -155,7 +167,7 @@ func meaning(err error) refusal {
 	case errors.Is(err, errMemory), errors.Is(err, errStreams):
 		return refusal{status: http.StatusServiceUnavailable, message: "server busy, please try again", retry: retrySoon}
 
-	case errors.Is(err, cache.ErrNotCached):
+	case errors.Is(err, call.ErrNotCached):
 		return refusal{status: http.StatusGatewayTimeout, message: "there is no stored answer, and the request says only-if-cached"}
 
 	case errors.Is(err, schedule.ErrQueueFull):
@@ -182,6 +194,8 @@ func meaning(err error) refusal {
 		return refusal{status: faultStatus(fault), message: faultMessage(fault), retry: faultRetry(fault)}
 	case errors.As(err, &refused):
 		return refusal{status: http.StatusBadGateway, message: "the Ollama node answered with status " + strconv.Itoa(refused.Code)}
+	case errors.Is(err, wire.ErrFrame):
+		return refusal{status: http.StatusBadGateway, message: notAsOllama}
 	}
 	return refusal{status: http.StatusInternalServerError, message: "internal error of the gateway"}
 }
@@ -228,8 +242,10 @@ func faultMessage(f *attempt.Fault) string {
 	case attempt.Reset, attempt.Truncated:
 		return "the connection to the Ollama node was lost"
 	}
-	return "the Ollama node did not answer as an Ollama server does"
+	return notAsOllama
 }
+
+const notAsOllama = "the Ollama node did not answer as an Ollama server does"
 
 // brokenOff is the message of the error record that ends a stream which broke off.
 func brokenOff(err error) string {

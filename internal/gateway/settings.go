@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
+	"github.com/caddy-ollama/caddy-ollama/internal/batch"
 	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/coalesce"
@@ -53,6 +54,15 @@ type Config struct {
 	Attempts attempt.Options
 	Cache    *cache.Options // nil: nothing is cached
 	Coalesce *Coalesce      // nil: each call is answered by itself
+	Embed    *Embed         // nil: embedding requests go to nodes as they are
+}
+
+// Embed has embedding requests answered text by text: what is known is not asked again, and what is
+// not is gathered into few calls. The zero value works.
+type Embed struct {
+	MaxItems int           // texts in one call to a node. Default: 32.
+	MaxBytes int           // of the texts in one call. Default: 128 KiB.
+	Window   time.Duration // that a call waits for further texts. Default: only while no slot is free.
 }
 
 // Coalesce says which calls share one running answer: deterministic ones and embeddings, and more
@@ -87,6 +97,17 @@ func NewSettings(e *Engine, c Config) *Settings {
 	}
 	if c.Cache != nil {
 		s.steps = e.cache.Lookup(c.Cache, s.steps)
+	}
+	if c.Embed != nil {
+		// The calls it gathers are nobody's: they pass the other steps as they are.
+		o := batch.Options{
+			MaxItems: c.Embed.MaxItems, MaxBytes: c.Embed.MaxBytes, Window: c.Embed.Window, Retries: tries.Retries(), Sent: e.gathered,
+		}
+		var items batch.Items
+		if c.Cache != nil {
+			items = e.cache.Items(c.Cache)
+		}
+		s.steps = e.texts.Step(o, items, s.steps)
 	}
 	return s
 }

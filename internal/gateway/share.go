@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-ollama/caddy-ollama/internal/batch"
 	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
@@ -25,7 +26,9 @@ func (q *request) share(c *call.Call, m *fleet.Model) {
 		Control:  cache.ParseControl(q.r.Header),
 	}
 	c.Cached = new(call.Cached)
-	if q.config.Cache != nil {
+	embeds := c.Request.Route.Operation == wire.Embed
+	gathers := embeds && q.config.Embed != nil
+	if q.config.Cache != nil || gathers {
 		c.Caching = w
 	}
 	if w.Verdict.Why = unshareable(c.Request, w); w.Verdict.Why != "" {
@@ -35,11 +38,16 @@ func (q *request) share(c *call.Call, m *fleet.Model) {
 	if q.config.Cache != nil {
 		q.judge(c.Request, w, m, deterministic)
 	}
-	joins := q.config.Coalesce != nil && (deterministic || c.Request.Route.Operation == wire.Embed || q.config.Coalesce.Sampled)
-	if w.Verdict.TTL == 0 && !joins {
+	joins := q.config.Coalesce != nil && (deterministic || embeds || q.config.Coalesce.Sampled)
+	if w.Verdict.TTL == 0 && !joins && !gathers {
 		return
 	}
 	w.Tenant = q.scope()
+	if gathers {
+		if c.Vectors = batch.Apart(c.Request); c.Vectors != nil {
+			return // each text has its own question
+		}
+	}
 	w.Question = cache.QuestionOf(w, c.Request)
 	if native, ok := c.Request.NativeChat(); ok {
 		equal := cache.QuestionOf(w, native)
@@ -50,7 +58,7 @@ func (q *request) share(c *call.Call, m *fleet.Model) {
 		if w.Native != nil {
 			c.Joining.Native = &w.Native.Key
 		}
-		if !deterministic && c.Request.Route.Operation != wire.Embed {
+		if !deterministic && !embeds {
 			c.Joining.Client, _, _ = net.SplitHostPort(q.r.RemoteAddr)
 		}
 	}
@@ -83,11 +91,18 @@ func (q *request) settleShared(rec *Record) {
 	rec.Cache = c.Cached.Result()
 	if lead := rec.Cache.Lead; lead != nil {
 		rec.Coalesced = true
-		rec.Cache.Saved = lead.Totals()
+		if c.Vectors == nil { // else the texts have told
+			rec.Cache.Saved = lead.Totals()
+		}
 	}
-	if c.Caching != nil && c.Caching.Verdict.TTL > 0 {
+	if q.keyed(c) {
 		rec.key, rec.keyName = c.Caching.Key, q.engine.cache.KeyName
 	}
+}
+
+// keyed tells whether the answer to a call is looked up and stored as one.
+func (q *request) keyed(c *call.Call) bool {
+	return q.config.Cache != nil && c.Vectors == nil && c.Caching.Verdict.TTL > 0
 }
 
 // unshareable says in a word why nobody else is given the answer to a request, "" if somebody may.
@@ -178,7 +193,7 @@ func (q *request) shared(c *call.Call) {
 		h["Age"] = []string{strconv.FormatInt(int64(r.Age.Seconds()), 10)}
 	case call.Miss:
 		switch r.Detail {
-		case "request", "stale": // words of the RFC
+		case "request", "stale", "partial": // words of the RFC
 			status = append(append(status, "; fwd="...), r.Detail...)
 		default:
 			status = append(status, "; fwd=miss"...)
@@ -199,11 +214,14 @@ func (q *request) shared(c *call.Call) {
 	if r.Detail != "" && r.Status != call.Miss {
 		status = append(append(status, "; detail="...), r.Detail...)
 	}
-	if q.site.explain && c.Caching != nil && c.Caching.Verdict.TTL > 0 {
+	if q.site.explain && q.keyed(c) {
 		status = fmt.Appendf(status, "; key=%q", q.engine.cache.KeyName(c.Caching.Key))
 	}
-	if c.Caching != nil || r.Lead != nil {
+	if q.config.Cache != nil || r.Lead != nil {
 		h["Cache-Status"] = []string{string(status)}
+	}
+	if r.Texts.Shared {
+		h["X-Ollama-Usage"] = []string{"apportioned"}
 	}
 }
 

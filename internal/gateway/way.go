@@ -171,7 +171,7 @@ func (q *request) admit() (*call.Call, *body, error) {
 		Tenant:    q.tenant,
 		Upstream:  call.NewUpstream(q.tries.Retries()),
 	}
-	if q.config.Cache != nil || q.config.Coalesce != nil {
+	if q.config.Cache != nil || q.config.Coalesce != nil || q.config.Embed != nil && parsed.Route.Operation == wire.Embed {
 		q.share(c, model)
 	}
 	return c, body, nil

@@ -67,7 +67,7 @@ type Writer struct {
 type recording struct {
 	route   wire.Route
 	single  *object       // of a replay: instead of frames, for who wants one object
-	request *wire.Request // that was sent, nil of a replay
+	request *wire.Request // that it is the answer to, nil of another request's
 	start   time.Time
 	limit   int
 	cancel  context.CancelCauseFunc
@@ -113,6 +113,9 @@ type Whole struct {
 	ContentType string
 	Object      []byte
 
+	// For is the request that it was made for, nil if it is another one's.
+	For *wire.Request
+
 	// Single is the single answer that the frames make, where that is all that is wanted: there
 	// are no frames then.
 	Single []byte
@@ -121,7 +124,7 @@ type Whole struct {
 // Replay is a finished recording of a route's answer, with its only reader.
 func Replay(route wire.Route, w Whole) *Reader {
 	r := &recording{
-		route: route, limit: math.MaxInt, cancel: func(error) {}, done: finished,
+		route: route, request: w.For, limit: math.MaxInt, cancel: func(error) {}, done: finished,
 		frames: w.Frames, ending: true, ended: true,
 	}
 	if w.Object != nil {
