@@ -63,6 +63,11 @@ func (r recordFields) addCache(e zapcore.ObjectEncoder) {
 		e.AddBool("coalesced", true)
 		e.AddInt("tokens_saved", c.Saved.OutputTokens)
 	}
+	if t := c.Texts; t.Items > 0 {
+		e.AddInt("texts", t.Items)
+		e.AddInt("texts_found", t.Found)
+		e.AddInt("texts_joined", t.Joined)
+	}
 	if c.Status == "" {
 		return
 	}

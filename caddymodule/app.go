@@ -54,6 +54,9 @@ type App struct {
 	// Which requests share one running answer. Default: each is answered by itself.
 	Coalesce *Coalesce `json:"coalesce,omitempty"`
 
+	// What is done with many small pieces of work. Default: each goes its own way.
+	Batch *Batch `json:"batch,omitempty"`
+
 	ctx        caddy.Context
 	nodes      []*resolvedNode
 	engine     *engine

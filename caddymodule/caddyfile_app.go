@@ -106,6 +106,11 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 //			}
 //		}
 //		coalesce [sampled]
+//		batch embed {
+//			max_items <n>
+//			max_bytes <size>
+//			window    <duration>
+//		}
 //	}
 //
 // A node is named by its address: a URL without path, or a host with or without port; the
@@ -146,6 +151,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			{name: "attempts", read: once(a.readAttempts)},
 			{name: "cache", read: once(a.readCache)},
 			{name: "coalesce", read: once(a.readCoalesce)},
+			{name: "batch", read: once(a.readBatch), often: true},
 		},
 		elsewhere: wordsAt("the ollama directive of a site",
 			"class", "models", "manage", "pass", "keys", "guard", "num_ctx", "keep_alive", "explain",

@@ -98,7 +98,7 @@ type settings interface {
 // config checks all settings but the nodes and turns them into the engine's.
 func (a *App) config() (gateway.Config, error) {
 	var c gateway.Config
-	for _, block := range []settings{a.Health, a.Queue, a.Limits, a.Attempts, a.Cache, a.Coalesce} {
+	for _, block := range []settings{a.Health, a.Queue, a.Limits, a.Attempts, a.Cache, a.Coalesce, a.Batch} {
 		if err := block.check(); err != nil {
 			return gateway.Config{}, err
 		}

@@ -206,6 +206,7 @@ func (a *ask) answer() (recording.Whole, error) {
 	} else {
 		e.Total = max(1, time.Since(a.began))
 	}
+	e.Load = max(1, e.Load) // a node always says it, and leaves out what is 0
 	e.Vectors = make([][]byte, len(a.places))
 	for i, at := range a.places {
 		v := a.parts[at].vector()

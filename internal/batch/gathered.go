@@ -85,6 +85,10 @@ func (a *ask) enterLocked(due []part) (fresh []*gathered) {
 func (a *ask) gatherLocked(missing []*part) (fresh []*gathered) {
 	most := a.mostItems()
 	g, room := a.open[a.kin], 0
+	if n := a.togetherLocked(len(missing)); g != nil && n < most && len(g.items)+len(missing) > n {
+		g.shutLocked()
+		g = nil
+	}
 	if g != nil {
 		room = most - len(g.items)
 	}
@@ -111,6 +115,7 @@ func (a *ask) gatherLocked(missing []*part) (fresh []*gathered) {
 		g.items = append(g.items, it)
 		g.bytes += it.text.Size
 		g.waiters++
+		a.waiting[a.kin]++
 	}
 	if g != nil && (len(g.items) >= most || g.bytes >= a.opts.MaxBytes) {
 		g.shutLocked()
@@ -142,11 +147,27 @@ func (g *gathered) shutLocked() {
 	}
 }
 
+// sealLocked has a call be sent with what it has.
+func (g *gathered) sealLocked() {
+	g.shutLocked()
+	if !g.sealed {
+		g.sealed = true
+		g.waitsLocked(-len(g.items))
+	}
+}
+
+// waitsLocked counts the texts of a call that is not sealed.
+func (g *gathered) waitsLocked(n int) {
+	w := g.step.waiting
+	if w[g.kin] += n; w[g.kin] == 0 {
+		delete(w, g.kin)
+	}
+}
+
 // seal closes a call and gives the body that is sent.
 func (s *Step) seal(g *gathered) (wire.Body, int) {
 	s.mu.Lock()
-	g.shutLocked()
-	g.sealed = true
+	g.sealLocked()
 	items, own := g.items, g.ownLocked()
 	s.mu.Unlock()
 	if s.opts.Sent != nil {
@@ -186,7 +207,7 @@ func (f *Flights) leaveLocked(it *item) (ended *gathered) {
 	}
 	g := it.in
 	if g.waiters--; g.waiters == 0 {
-		g.shutLocked()
+		g.sealLocked()
 		g.ended = true
 		for _, it := range g.items {
 			f.landedLocked(it)
@@ -202,6 +223,7 @@ func (f *Flights) leaveLocked(it *item) (ended *gathered) {
 			}
 		}
 		g.bytes -= it.text.Size
+		g.waitsLocked(-1)
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ func (s *Step) fly(g *gathered) {
 	}
 	err = errNoAnswer // what follows may not return
 	contentType, object, failed := s.send(g)
-	items, own := s.sent(g)
+	items, own := s.sent(g, failed == nil)
 	if err = failed; err != nil {
 		return
 	}
@@ -80,12 +80,14 @@ func (s *Step) fly(g *gathered) {
 	s.store(g, items, vectors)
 }
 
-// sent gives the items of a call that was answered or refused. It takes no more of them.
-func (s *Step) sent(g *gathered) (items []*item, own bool) {
+// sent gives the items of a call that was answered, which is learnt from, or refused.
+func (s *Step) sent(g *gathered, answered bool) (items []*item, own bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g.shutLocked()
-	g.sealed = true
+	if took := g.call.Upstream.LastTook(); answered && took > 0 {
+		s.learnLocked(g.kin.identity, len(g.items), took)
+	}
+	g.sealLocked()
 	return g.items, g.ownLocked()
 }
 
@@ -132,8 +134,7 @@ func (s *Step) store(g *gathered, items []*item, vectors []*call.Vector) {
 // land tells those who wait what has come of a call, or sends what it had again.
 func (s *Step) land(g *gathered, from *answer, vectors []*call.Vector, err error) {
 	s.mu.Lock()
-	g.shutLocked()
-	g.sealed = true
+	g.sealLocked()
 	if g.ended { // nobody waits
 		s.mu.Unlock()
 		return
@@ -189,6 +190,7 @@ func (s *Step) legsLocked(g *gathered, err error) (legs []*gathered) {
 			it.in = leg
 			leg.bytes += it.text.Size
 		}
+		leg.waitsLocked(len(items))
 		g.lead.led = append(g.lead.led, leg)
 		legs = append(legs, leg)
 	}

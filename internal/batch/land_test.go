@@ -41,6 +41,7 @@ func TestLand_BadTextFailsItsOwnerAlone(t *testing.T) {
 		for _, n := range []int{3, 31} { // others beside it
 			f := &fleet{most: 1, fails: refuses("bad", code)}
 			within(t, f, Options{}, nil, func(t *testing.T, b *bench) {
+				b.dear()
 				free := f.busy()
 				var clients sync.WaitGroup
 				for i := range n {
@@ -99,6 +100,7 @@ func TestLand_OtherFailuresAreNotSentAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := &fleet{most: 1, fails: fails}
 			within(t, f, Options{}, nil, func(t *testing.T, b *bench) {
+				b.dear()
 				free := f.busy()
 				var clients sync.WaitGroup
 				for _, text := range []string{"a", "b"} {
@@ -203,6 +205,7 @@ func TestLeave_TheLastOneEndsTheCall(t *testing.T) {
 func TestLeave_TextsOfWhoHasLeftAreNotSent(t *testing.T) {
 	f := &fleet{most: 1}
 	within(t, f, Options{}, nil, func(t *testing.T, b *bench) {
+		b.dear()
 		free := f.busy()
 		ctx, leave := context.WithCancel(t.Context())
 		var clients sync.WaitGroup

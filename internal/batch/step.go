@@ -98,13 +98,21 @@ type Step struct {
 	opts  Options
 	items Items
 	next  call.Answerer
-	open  map[kin]*gathered // that take further texts; guarded by mu
+
+	// Flights.mu guards what follows.
+
+	open    map[kin]*gathered // that take further texts
+	waiting map[kin]int       // texts of calls that are not sealed
+	costs   map[string]*cost  // of calls, by the identity of the model
 }
 
 // Step makes the step that answers embeddings text by text; other calls go on to next. items may
 // be nil: nothing is kept.
 func (f *Flights) Step(o Options, items Items, next call.Answerer) *Step {
-	return &Step{Flights: f, opts: o.withDefaults(), items: items, next: next, open: make(map[kin]*gathered)}
+	return &Step{
+		Flights: f, opts: o.withDefaults(), items: items, next: next,
+		open: make(map[kin]*gathered), waiting: make(map[kin]int), costs: make(map[string]*cost),
+	}
 }
 
 // Answer implements call.Answerer. Its errors are those of the next step, call.ErrNotCached, a

@@ -126,28 +126,52 @@ func TestAnswer_AtAnIdleNodeNobodyWaits(t *testing.T) {
 }
 
 func TestAnswer_AtABusyNodeManyTravelTogether(t *testing.T) {
-	f := &fleet{most: 1, took: func([]string) time.Duration { return time.Second }}
-	within(t, f, Options{}, nil, func(t *testing.T, b *bench) {
-		began := time.Now()
-		var clients sync.WaitGroup
-		for i := range 100 {
-			clients.Go(func() { b.ask(fmt.Sprint("text ", i)) }) // ends with its answer
-		}
-		clients.Wait()
-		calls, texts := f.sent(), 0
-		for _, call := range calls {
-			texts += len(call)
-			if len(call) > DefaultMaxItems {
-				t.Errorf("%d texts in one call", len(call))
-			}
-		}
-		if texts != 100 || len(calls) > 5 {
-			t.Errorf("%d texts in %d calls, want 100 in 4 or 5", texts, len(calls))
-		}
-		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("it took %v, one by one takes 100s", took)
-		}
-	})
+	const ms = time.Millisecond
+	for name, c := range map[string]struct {
+		call, text time.Duration // what each costs
+		calls      [2]int        // for a hundred texts, when nothing is known of that and when it is
+		slower     float64       // than one by one, at most
+	}{
+		"a call costs all":           {time.Second, 0, [2]int{25, 5}, 0.1},
+		"a call costs six texts":     {12 * ms, 2 * ms, [2]int{25, 9}, 0.5}, // a server that batches (algorithms 4)
+		"a call costs a third of it": {5 * ms, 15 * ms, [2]int{25, 32}, 0.9},
+		"a call costs nothing":       {0, 10 * ms, [2]int{25, 36}, 1.1}, // Ollama itself: nothing can be won
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &fleet{most: 1, took: func(texts []string) time.Duration { return c.call + time.Duration(len(texts))*c.text }}
+			within(t, f, Options{}, nil, func(t *testing.T, b *bench) {
+				for round, most := range c.calls {
+					var mu sync.Mutex
+					var total time.Duration
+					var clients sync.WaitGroup
+					for i := range 100 {
+						clients.Go(func() { // ends with its answer
+							began := time.Now()
+							b.ask(fmt.Sprint("text ", round, i))
+							mu.Lock()
+							defer mu.Unlock()
+							total += time.Since(began)
+						})
+					}
+					clients.Wait()
+					calls, texts := f.sent(), 0
+					f.calls = nil
+					for _, call := range calls {
+						texts += len(call)
+						if len(call) > DefaultMaxItems {
+							t.Errorf("%d texts in one call", len(call))
+						}
+					}
+					alone := (c.call + c.text) * 101 / 2
+					ratio := float64(total/100) / float64(alone)
+					t.Logf("%d calls, mean %v: x%.2f of one by one", len(calls), total/100, ratio)
+					if texts != 100 || len(calls) > most || round == 1 && ratio > c.slower {
+						t.Errorf("%d texts in %d calls with a mean of %v, want up to %d calls, and x%v of %v", texts, len(calls), total/100, most, c.slower, alone)
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestAnswer_LargeArraysAreSpreadAtOnce(t *testing.T) {

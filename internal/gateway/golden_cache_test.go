@@ -13,15 +13,18 @@ import (
 
 // Every recorded request, asked twice: the answer from the store is the one that a real server gave.
 func TestGoldens_HoldFromTheCache(t *testing.T) {
+	asItIs, textByText := (*Embed)(nil), &Embed{}
 	least := map[string]int{ // answers that come from the store
 		"generate": 60, "chat": 26, "embed": 13, "embeddings": 1, "openai-chat": 46, "openai-completions": 9, "openai-embeddings": 8,
 		"openai-responses": 18, "anthropic": 33,
 	}
 	for file := range least {
-		t.Run(file, func(t *testing.T) {
+		hold := func(t *testing.T, embed *Embed) {
 			synctest.Test(t, func(t *testing.T) {
 				rules := cache.Rules{{TTL: time.Hour, Tools: true}, {TTL: time.Hour}}
-				r := newCacheRig(t, cache.Options{Rules: rules, Jitter: -1}, rigOptions{host: true, site: SiteConfig{Manage: true}})
+				r := newCacheRig(t, cache.Options{Rules: rules, Jitter: -1}, rigOptions{
+					host: true, site: SiteConfig{Manage: true}, config: Config{Embed: embed},
+				})
 				for _, m := range []string{"tinyembed:latest", "tinytool:latest", "tinythink:latest", "tinyslow:latest", "tiny2:latest"} {
 					r.known(m)
 				}
@@ -51,6 +54,10 @@ func TestGoldens_HoldFromTheCache(t *testing.T) {
 					t.Errorf("only %d answers came from the store, want %d", hits, least[file])
 				}
 			})
-		})
+		}
+		t.Run(file, func(t *testing.T) { hold(t, asItIs) })
+		if strings.Contains(file, "embed") {
+			t.Run(file+", text by text", func(t *testing.T) { hold(t, textByText) })
+		}
 	}
 }

@@ -28,6 +28,22 @@ type counts struct {
 	unobserved
 	mu      sync.Mutex
 	corrupt int
+	ops     map[string]int // operations of Redis
+}
+
+func (c *counts) CacheOperated(_, op string, _ time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ops == nil {
+		c.ops = make(map[string]int)
+	}
+	c.ops[op]++
+}
+
+func (c *counts) operations(op string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ops[op]
 }
 
 func (c *counts) CacheCorrupt(string) {

@@ -42,6 +42,7 @@ func (w *witness) Panicked() { w.mu.Lock(); defer w.mu.Unlock(); w.panics++ }
 func (w *witness) Chosen(string) {}
 
 func (w *witness) Loaded(string, string, string, time.Duration) {}
+func (w *witness) Gathered(string, int, time.Duration)          {}
 
 func (w *witness) Tried(string, string, time.Duration) { w.mu.Lock(); defer w.mu.Unlock(); w.tries++ }
 

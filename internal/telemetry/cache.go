@@ -22,6 +22,9 @@ type caching struct {
 	savedTokens  *prometheus.CounterVec
 	savedSeconds *prometheus.CounterVec
 	coalesced    *prometheus.CounterVec
+	texts        *prometheus.CounterVec
+	batchSize    *prometheus.HistogramVec
+	batchWait    *prometheus.HistogramVec
 }
 
 // A TTL is between a few seconds and for ever, which is in the last bucket.
@@ -52,6 +55,20 @@ func newCaching() caching {
 			"Time that nodes spent on answers which were given again: prompt evaluation and generation, without loads.", "model"),
 	}
 	c.coalesced = counter("coalesced_requests_total", "Requests that heard the answer of another one while it was generated.", "endpoint")
+	c.texts = counter("embedding_texts_total",
+		"Different texts of embedding requests that were answered text by text, by what became of them.", "result")
+	c.batchSize = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace, Name: "batch_size", Help: "Texts in one call to a node for embeddings.",
+		Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256},
+	}, []string{"model"})
+	c.batchWait = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace, Name: "batch_wait_seconds",
+		Help:    "Time that the first text of such a call waited for others and for a slot.",
+		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+	}, []string{"model"})
+	for _, result := range [...]string{"found", "joined", "sent"} {
+		c.texts.WithLabelValues(result)
+	}
 	for _, backend := range cache.Backends {
 		c.requests.WithLabelValues(string(call.Hit), backend)
 		c.requests.WithLabelValues(string(call.Stale), backend)
@@ -66,6 +83,7 @@ func newCaching() caching {
 func (c *caching) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		c.requests, c.bypasses, c.evictions, c.corrupt, c.operations, c.ttl, c.savedTokens, c.savedSeconds, c.coalesced,
+		c.texts, c.batchSize, c.batchWait,
 	}
 }
 
@@ -78,6 +96,11 @@ func (c *caching) ended(r *gateway.Record, model string) {
 		c.savedTokens.WithLabelValues(model, "input").Add(float64(saved.PromptTokens))
 		c.savedTokens.WithLabelValues(model, "output").Add(float64(saved.OutputTokens))
 		c.savedSeconds.WithLabelValues(model).Add(cost(saved).Seconds())
+	}
+	if t := r.Cache.Texts; t.Items > 0 {
+		c.texts.WithLabelValues("found").Add(float64(t.Found))
+		c.texts.WithLabelValues("joined").Add(float64(t.Joined))
+		c.texts.WithLabelValues("sent").Add(float64(t.Sent))
 	}
 	switch r.Cache.Status {
 	case "":
@@ -95,6 +118,13 @@ func cost(t wire.Totals) time.Duration {
 		return told
 	}
 	return t.Total
+}
+
+// Gathered implements gateway.Observer.
+func (m *Metrics) Gathered(model string, texts int, waited time.Duration) {
+	model = m.model(model)
+	m.caching.batchSize.WithLabelValues(model).Observe(float64(texts))
+	m.caching.batchWait.WithLabelValues(model).Observe(waited.Seconds())
 }
 
 // CacheOperated implements cache.Watcher.

@@ -78,3 +78,39 @@ caddy_ollama_tokens_saved_total{model="tiny:latest",type="output"} 25
 		t.Error(err)
 	}
 }
+
+func TestMetrics_TellWhatBecameOfTexts(t *testing.T) {
+	m := New(state)
+	r := prometheus.NewPedanticRegistry()
+	if err := m.Register(r); err != nil {
+		t.Fatal(err)
+	}
+	m.Gathered("embed:latest", 3, 20*time.Millisecond)
+	m.Began("embed")
+	m.Ended(&gateway.Record{Endpoint: "embed", Model: "embed:latest", Outcome: gateway.OK, Cache: call.CacheResult{
+		Status: call.Miss, Detail: "partial", Saved: wire.Totals{PromptTokens: 14, Total: time.Second},
+		Texts: call.Texts{Items: 11, Found: 5, Joined: 2, Sent: 3},
+	}})
+	const want = `
+# HELP caddy_ollama_embedding_texts_total Different texts of embedding requests that were answered text by text, by what became of them.
+# TYPE caddy_ollama_embedding_texts_total counter
+caddy_ollama_embedding_texts_total{result="found"} 5
+caddy_ollama_embedding_texts_total{result="joined"} 2
+caddy_ollama_embedding_texts_total{result="sent"} 3
+# HELP caddy_ollama_tokens_saved_total Tokens of answers, and of the prompts they were generated from, that were not generated or read again.
+# TYPE caddy_ollama_tokens_saved_total counter
+caddy_ollama_tokens_saved_total{model="embed:latest",type="input"} 14
+caddy_ollama_tokens_saved_total{model="embed:latest",type="output"} 0
+# HELP caddy_ollama_node_seconds_saved_total Time that nodes spent on answers which were given again: prompt evaluation and generation, without loads.
+# TYPE caddy_ollama_node_seconds_saved_total counter
+caddy_ollama_node_seconds_saved_total{model="embed:latest"} 1
+`
+	if err := testutil.GatherAndCompare(r, strings.NewReader(want), "caddy_ollama_embedding_texts_total", "caddy_ollama_tokens_saved_total", "caddy_ollama_node_seconds_saved_total"); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"batch_size", "batch_wait_seconds"} {
+		if n, err := testutil.GatherAndCount(r, "caddy_ollama_"+name); n != 1 || err != nil {
+			t.Errorf("%s: %d series, %v", name, n, err)
+		}
+	}
+}
