@@ -403,7 +403,7 @@ func TestMatrix_VectorsOfOneGatewayAreFoundByTheOther(t *testing.T) {
 	s.Command("DEL", keys[8])
 	s.Command("DEL", keys[9])
 	s.Command("LPUSH", keys[9], "of another type")
-	time.Sleep(1100 * time.Millisecond)                    // purges are known by then
+	time.Sleep(1100 * time.Millisecond) // purges are known by then
 	before := watch.operations("get")
 	code, answer, h := b.say("/api/embed", embedBody(texts...))
 	got, _ := vectors(t, answer)

@@ -66,6 +66,18 @@ func newTwin(t *testing.T, url, secret string, o cache.Options) *twin {
 	return tw
 }
 
+// newFlyingTwin is one whose equal requests share a generation.
+func newFlyingTwin(t *testing.T, url string) *twin {
+	t.Helper()
+	tw := &twin{node: newPlainNode("hi"), corrupt: new(counts)}
+	tw.node.takes = 30 * time.Millisecond
+	o := cache.Options{Redis: url, Secret: aSecret}
+	tw.cacheRig = newPlainRigWith(t, o, rigOptions{
+		observer: tw.corrupt, site: SiteConfig{Tags: "X-Tags"}, config: Config{Coalesce: &Coalesce{}}, slots: 4,
+	}, tw.node)
+	return tw
+}
+
 // asks sends a prompt of its own and gives what became of it at the cache.
 func (tw *twin) asks(prompt string) string {
 	tw.Helper()
@@ -170,6 +182,30 @@ func TestMatrix_ASlowRedisCostsItsBudgetAndThenNothing(t *testing.T) {
 		t.Errorf("an answer took %v", worst)
 	}
 	until(t, "no time is spent any more", 5*time.Second, func() bool { return a.engine.Cache().Stats().Redis == "down" })
+}
+
+// Row 27, with single flights.
+func TestMatrix_AFlushUnderLoadCostsOneAnswerAQuestion(t *testing.T) {
+	s := redistest.Start(t)
+	tw := newFlyingTwin(t, s.URL())
+	until(t, "Redis is up", 5*time.Second, func() bool { return tw.engine.Cache().Stats().Redis == "up" })
+	const rounds, questions, clients = 5, 4, 40
+	for round := range rounds {
+		var all sync.WaitGroup
+		for i := range clients {
+			all.Go(func() { // ends with its answer
+				code, answer, _ := tw.say("/api/generate", strings.Replace(plainAsk, "hello", fmt.Sprint("question ", round, i%questions), 1))
+				if code != 200 || text(t, answer) != "hi" {
+					t.Errorf("%d %s", code, answer)
+				}
+			})
+		}
+		s.Command("FLUSHALL")
+		all.Wait()
+	}
+	if n := tw.node.count(); n != rounds*questions {
+		t.Errorf("%d answers generated for %d questions", n, rounds*questions)
+	}
 }
 
 func TestMatrix_AFlushedRedisIsAMiss(t *testing.T) {
