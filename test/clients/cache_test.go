@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -138,7 +139,28 @@ func TestOllama_ARepeatIsNotGeneratedAgain(t *testing.T) {
 		if out.Model != "SIM-Embed" || len(out.Embeddings) != 1 || len(out.Embeddings[0]) != 768 || out.PromptEvalCount <= 0 || out.TotalDuration <= 0 {
 			t.Errorf("got model %q, %d vectors, %d tokens", out.Model, len(out.Embeddings), out.PromptEvalCount)
 		}
-		return heard{said: out}
+		if out.LoadDuration <= 0 {
+			t.Errorf("it was loaded in %v", out.LoadDuration)
+		}
+		return heard{said: []any{out.Embeddings, out.PromptEvalCount}}
+	})
+	t.Run("texts of which some are known", func(t *testing.T) {
+		embed := func(texts ...string) *api.EmbedResponse {
+			out, err := c.Embed(t.Context(), &api.EmbedRequest{Model: "sim-embed", Input: texts})
+			if err != nil || len(out.Embeddings) != len(texts) {
+				t.Fatalf("got %d vectors for %q, %v", len(out.Embeddings), texts, err)
+			}
+			return out
+		}
+		known := embed("a known text", "another known text")
+		all := embed("a new text", "another known text", "a second new text", "a known text")
+		if !slices.Equal(all.Embeddings[1], known.Embeddings[1]) || !slices.Equal(all.Embeddings[3], known.Embeddings[0]) {
+			t.Error("a known text has another vector than before")
+		}
+		again := embed("a second new text", "a new text")
+		if !slices.Equal(again.Embeddings[0], all.Embeddings[2]) || !slices.Equal(again.Embeddings[1], all.Embeddings[0]) {
+			t.Error("a vector stands in another's place")
+		}
 	})
 	checkRepeats(t, f, "the old route", false, func(t *testing.T, _ bool, prompt string, _ int) heard {
 		out, err := c.Embeddings(t.Context(), &api.EmbeddingRequest{Model: "sim-embed", Prompt: prompt})

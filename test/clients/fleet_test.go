@@ -39,7 +39,7 @@ type plan struct {
 	Scale  float64  `json:"scale"`  // on every simulated time. Default: 1.
 	Models []string `json:"models"` // Default: all sim-* models.
 	Queue  string   `json:"queue"`  // lines of the option "queue"
-	Cache  string   `json:"cache"`  // lines of the option "cache"; what it keeps is shared by all clients
+	Cache  string   `json:"cache"`  // lines of the option "cache"; what it keeps is shared by all clients. With it all else that shares is on
 
 	// With Queue or Cache the gateway runs with a Caddyfile, else by "up".
 }
@@ -175,7 +175,7 @@ func (f *fleet) run(p plan, port string) (err error) {
 		fmt.Fprintf(&text, "\t\tqueue {\n%s\n\t\t}\n", p.Queue)
 	}
 	if p.Cache != "" {
-		fmt.Fprintf(&text, "\t\tcache {\n%s\n\t\t}\n", p.Cache)
+		fmt.Fprintf(&text, "\t\tcache {\n%s\n\t\t}\n\t\tcoalesce\n\t\tbatch embed\n", p.Cache)
 		site = "ollama {\n\t\ttenant shared\n\t}" // clients send different credentials
 	}
 	fmt.Fprintf(&text, "\t}\n}\n\nhttp://:%s {\n\tbind 127.0.0.1 ::1\n\t%s\n}\n", port, site)
