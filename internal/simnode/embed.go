@@ -56,8 +56,12 @@ func (n *Node) answerEmbed(ctx context.Context, begun time.Time, req *api.EmbedR
 	if err != nil {
 		return out, err
 	}
-	for _, t := range tokens {
-		v, err := n.vector(ctx, l.runner, t)
+	for i, t := range tokens {
+		extra := l.model.EmbedCall
+		if i > 0 {
+			extra = 0
+		}
+		v, err := n.vector(ctx, l.runner, t, extra)
 		if err != nil {
 			return out, err
 		}
@@ -141,8 +145,8 @@ func (m Model) embedTokens(input string) []int {
 	return t
 }
 
-// vector waits for a slot and embeds one input.
-func (n *Node) vector(ctx context.Context, r *runner, tokens []int) ([]float32, error) {
+// vector waits for a slot and embeds one input, which takes extra beyond its tokens.
+func (n *Node) vector(ctx context.Context, r *runner, tokens []int, extra time.Duration) ([]float32, error) {
 	ctx, done := r.within(ctx)
 	defer done()
 	s, _, err := r.slot(ctx, tokens)
@@ -153,7 +157,7 @@ func (n *Node) vector(ctx context.Context, r *runner, tokens []int) ([]float32, 
 	if troublesOf(ctx).crash {
 		return nil, fate(r.crash(brokeOff), false)
 	}
-	if err := pass(ctx, n.scaled(ctx, perToken(r.model.PromptRate, len(tokens), r.slowdown()))); err != nil {
+	if err := pass(ctx, n.scaled(ctx, extra+perToken(r.model.PromptRate, len(tokens), r.slowdown()))); err != nil {
 		n.cancelled(r, err)
 		return nil, fate(err, false)
 	}
@@ -230,7 +234,7 @@ func (n *Node) embeddings(w http.ResponseWriter, r *http.Request) {
 		sendError(w, http.StatusInternalServerError, errInputTooLong.text)
 		return
 	}
-	v, err := n.vector(r.Context(), l.runner, tokens)
+	v, err := n.vector(r.Context(), l.runner, tokens, l.model.EmbedCall)
 	if n.left(err) {
 		return
 	}

@@ -65,6 +65,7 @@ type Model struct {
 
 	LoadTime   time.Duration // Default: 300 ms.
 	FirstToken time.Duration // what every prompt takes besides its tokens. Default: 0.
+	EmbedCall  time.Duration // what every embedding request takes besides its inputs. Default: 0, as measured on 0.24.0.
 	PromptRate float64       // prompt tokens a second. Default: 2000.
 	DecodeRate float64       // generated tokens a second. Default: 1000.
 

@@ -197,8 +197,7 @@ func (r *runner) countsLocked() *ModelStats {
 
 func (r *runner) takeLocked(stats *ModelStats, s *slot, tokens []int) (cached int) {
 	stats.Answers++
-	stats.Running++
-	stats.Peak = max(stats.Peak, stats.Running)
+	stats.startLocked()
 	r.forgotten.exchange(s, tokens)
 	if cached = commonPrefix(s.cache, tokens); cached*2 >= len(tokens) {
 		r.node.stats.PrefixHits++
@@ -211,7 +210,7 @@ func (r *runner) giveBack(s *slot, tokens []int) {
 	r.node.mu.Lock()
 	defer r.node.mu.Unlock()
 	s.cache = tokens
-	r.countsLocked().Running--
+	r.countsLocked().endLocked()
 	r.passOnLocked(s)
 }
 

@@ -1,6 +1,9 @@
 package simnode
 
-import "maps"
+import (
+	"maps"
+	"time"
+)
 
 // Stats are counts of what a Node did since New.
 type Stats struct {
@@ -37,6 +40,25 @@ type ModelStats struct {
 	Waiting     int `json:"waiting"` // requests waiting for a slot now
 	PeakWaiting int `json:"peak_waiting"`
 	Cancelled   int `json:"cancelled"` // answers cut, and waits for a slot left, by a client that went away
+
+	// Busy is how long at least one slot was in use, in nanoseconds: what the model took of a GPU.
+	Busy time.Duration `json:"busy"`
+
+	since time.Time // when the first of the slots in use was taken
+}
+
+// startLocked and endLocked count a slot that is taken, or given back.
+func (m *ModelStats) startLocked() {
+	if m.Running++; m.Running == 1 {
+		m.since = time.Now()
+	}
+	m.Peak = max(m.Peak, m.Running)
+}
+
+func (m *ModelStats) endLocked() {
+	if m.Running--; m.Running == 0 {
+		m.Busy += time.Since(m.since)
+	}
 }
 
 // Stats returns a copy of the counts. It is safe for concurrent use.
@@ -47,7 +69,11 @@ func (n *Node) Stats() Stats {
 	s.Requests, s.Faulted = maps.Clone(n.stats.Requests), maps.Clone(n.stats.Faulted)
 	s.Models = make(map[string]ModelStats, len(n.models))
 	for name, m := range n.perModel {
-		s.Models[name] = *m
+		now := *m
+		if now.Running > 0 {
+			now.Busy += time.Since(now.since)
+		}
+		s.Models[name] = now
 	}
 	return s
 }

@@ -387,3 +387,37 @@ func TestPipe_TracesLikeARealTransport(t *testing.T) {
 		}
 	})
 }
+
+func TestBusy_IsTheTimeWithASlotInUse(t *testing.T) {
+	inBubble(t, simnode.Options{Slots: 2}, func(t *testing.T, b *bubble) {
+		busy := func() time.Duration { return b.node.Stats().Models["a:latest"].Busy.Round(time.Second) }
+		b.post("/api/generate", load) // takes no slot
+		one := b.start(t.Context(), "/api/generate", `{"model":"a","prompt":"x","options":{"num_predict":11}}`)
+		two := b.start(t.Context(), "/api/generate", `{"model":"a","prompt":"y","options":{"num_predict":11}}`)
+		time.Sleep(4 * time.Second)
+		if got := busy(); got != 4*time.Second {
+			t.Errorf("busy for %v while two answers run, want 4s", got)
+		}
+		one() // at 26s, as two answers share the speed
+		two()
+		time.Sleep(time.Hour)
+		if got := busy(); got != 16*time.Second {
+			t.Errorf("busy for %v, want the 16s of both answers", got)
+		}
+	})
+}
+
+func TestEmbed_ACallHasItsPriceAndItsInputsTheirs(t *testing.T) {
+	models := []simnode.Model{{
+		Name: "vectors", LoadTime: time.Second, PromptRate: 100, EmbedCall: 5 * time.Second, Capabilities: []string{simnode.Embedding},
+	}}
+	inBubble(t, simnode.Options{Models: models}, func(t *testing.T, b *bubble) {
+		text := `"` + strings.Repeat(" river", 98) + `"` // a second with the tokens around it
+		b.post("/api/embed", `{"model":"vectors"}`)
+		b.at(time.Second)
+		b.post("/api/embed", `{"model":"vectors","input":[`+text+`,`+text+`,`+text+`]}`)
+		b.at(9 * time.Second)
+		b.post("/api/embed", `{"model":"vectors","input":`+text+`}`)
+		b.at(15 * time.Second)
+	})
+}
