@@ -50,7 +50,7 @@ func (c *client) askQuestion(q question) (first time.Duration, end ending, err e
 		}
 	}()
 	c.request = q.appendRequest(c.request[:0])
-	begun, err := c.send(patience)
+	begun, err := c.send(chatPath, patience)
 	if err != nil {
 		return 0, refused, err
 	}

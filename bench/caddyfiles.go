@@ -10,6 +10,7 @@ type caddyfileFields struct {
 	Nodes   []string
 	Slots   int
 
+	Words  []string // what else stands in the global options
 	Cache  []string // what stands in the block cache; nil: no such block
 	Shared bool     // all clients of all gateways share their answers
 	Body   string   // what plain Caddy answers to everything; "": it asks the nodes
@@ -32,6 +33,9 @@ var plainCaddyfile = template.Must(template.New("").Parse(`{
 		queue {
 			max_length 8192
 		}
+{{- range .Words}}
+		{{.}}
+{{- end}}
 	}
 {{- end}}
 }

@@ -60,7 +60,7 @@ func (c *client) ask(p prompt, stream bool, o *observer) (err error) {
 		}
 	}()
 	c.request = p.appendRequest(c.request[:0], stream)
-	begun, err := c.send(answerTimeout)
+	begun, err := c.send(chatPath, answerTimeout)
 	if err != nil {
 		return err
 	}
@@ -70,13 +70,20 @@ func (c *client) ask(p prompt, stream bool, o *observer) (err error) {
 	return c.readSingle(p, o)
 }
 
+// The paths that clients ask.
+const (
+	chatPath  = "/api/chat"
+	embedPath = "/api/embed"
+)
+
 // send sends the request and reads up to the body of an answer with status 200. All of the
 // answer must be there within the given time after begun.
-func (c *client) send(within time.Duration) (begun time.Time, err error) {
+func (c *client) send(path string, within time.Duration) (begun time.Time, err error) {
 	if err := c.dial(); err != nil {
 		return begun, err
 	}
-	c.out = append(append(append(c.out[:0], "POST /api/chat HTTP/1.1\r\nHost: "...), c.addr...),
+	c.out = append(append(append(c.out[:0], "POST "...), path...), " HTTP/1.1\r\nHost: "...)
+	c.out = append(append(c.out, c.addr...),
 		"\r\nUser-Agent: bench\r\nAccept: application/x-ndjson\r\nContent-Type: application/json\r\nContent-Length: "...)
 	c.out = append(strconv.AppendInt(c.out, int64(len(c.request)), 10), "\r\n\r\n"...)
 	c.out = append(c.out, c.request...)

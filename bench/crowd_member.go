@@ -82,7 +82,7 @@ func runCrowd(addr string, connections, streams int, nonce uint64) error {
 // begin asks for a stream and reads its first record.
 func (c *client) begin(p prompt) error {
 	c.request = p.appendRequest(c.request[:0], true)
-	if _, err := c.send(answerTimeout); err != nil {
+	if _, err := c.send(chatPath, answerTimeout); err != nil {
 		return err
 	}
 	record, err := c.body.next()

@@ -56,6 +56,10 @@ type sample struct {
 	calls  []time.Duration // sorted: from a request to the end of its answer
 	firsts []time.Duration // sorted: from a request to its first record
 	ages   []time.Duration // sorted: from a record's stamp to its arrival
+	gaps   []time.Duration // sorted: from a record's arrival at the first client that has it to that at each one
+	embeds []time.Duration // sorted: from a request for vectors to its answer
+
+	account // what the nodes did for it
 
 	cpu, nodes, others time.Duration // CPU time of the peer, of the nodes, and of none of us
 	rssBefore, rssMax  int64         // bytes, of the peer
@@ -77,6 +81,7 @@ func (s *sample) merge(o *sample) {
 	s.nodes += o.nodes
 	s.others += o.others
 	s.rssMax = max(s.rssMax, o.rssMax)
+	s.account.add(o.account, 1)
 }
 
 // settle sorts what was added in any order.
@@ -84,6 +89,8 @@ func (s *sample) settle() {
 	slices.Sort(s.calls)
 	slices.Sort(s.firsts)
 	slices.Sort(s.ages)
+	slices.Sort(s.gaps)
+	slices.Sort(s.embeds)
 }
 
 func (s *sample) add(o *sample) {
@@ -98,6 +105,8 @@ func (s *sample) add(o *sample) {
 	s.calls = append(s.calls, o.calls...)
 	s.firsts = append(s.firsts, o.firsts...)
 	s.ages = append(s.ages, o.ages...)
+	s.gaps = append(s.gaps, o.gaps...)
+	s.embeds = append(s.embeds, o.embeds...)
 }
 
 // run puts one turn of the load on a peer. Prompts are numbered from *nonce on.
@@ -135,29 +144,32 @@ func (l load) run(ctx context.Context, p *peer, nodes []int, nonce *uint64) (*sa
 	warm.Wait()
 
 	s := new(sample)
-	err := resetTop(p.pids)
-	before, err2 := takeReadings(p.pids, nodes)
-	if err = cmp.Or(err, err2); err != nil {
-		cancel()
-	}
-	begun := time.Now()
-	close(start)
-	done.Wait()
-	s.lasted = time.Since(begun)
-	if err = cmp.Or(err, context.Cause(ctx)); err != nil {
+	err := s.meter(p.pids, nodes, func() {
+		close(start)
+		done.Wait()
+	})
+	if err = cmp.Or(context.Cause(ctx), err); err != nil {
 		return nil, err
 	}
-	after, err := takeReadings(p.pids, nodes)
-	if err != nil {
-		return nil, err
-	}
-	s.rssBefore, s.rssMax = before.peer.rss, after.peer.top
-	s.cpu, s.nodes = after.peer.cpu-before.peer.cpu, after.nodes-before.nodes
-	s.others = after.busy - before.busy - (after.self - before.self) - s.cpu - s.nodes
 	for _, w := range workers {
 		s.add(&w.sample)
 	}
 	return s, nil
+}
+
+// meter notes how long do took, and what a peer and the nodes took meanwhile. It calls do in any
+// case: somebody may wait for that.
+func (s *sample) meter(peer, nodes []int, do func()) error {
+	err1 := resetTop(peer)
+	before, err2 := takeReadings(peer, nodes)
+	begun := time.Now()
+	do()
+	s.lasted = time.Since(begun)
+	after, err3 := takeReadings(peer, nodes)
+	s.rssBefore, s.rssMax = before.peer.rss, after.peer.top
+	s.cpu, s.nodes = after.peer.cpu-before.peer.cpu, after.nodes-before.nodes
+	s.others = after.busy - before.busy - (after.self - before.self) - s.cpu - s.nodes
+	return errors.Join(err1, err2, err3)
 }
 
 // readings are what the clocks of everybody show at one moment.

@@ -30,19 +30,19 @@ func main() {
 }
 
 // longest is far more than a run takes, so that one that hangs ends by itself.
-const longest = 30 * time.Minute
+const longest = 45 * time.Minute
 
 func run(args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	binary := flags.String("binary", "bin/caddy-ollama", "the `file` to measure")
-	rounds := flags.Int("rounds", 5, "how often each peer is measured in each scenario; those of faults, of idle clients and of routing, and cache-memory, have one round")
+	rounds := flags.Int("rounds", 5, "how often each peer is measured in each scenario; those of faults, of idle clients and of routing, cache-memory and the coalesce-trace ones have one round")
 	names := flags.String("scenarios", "all", "comma-separated `names`, or parts of names")
 	duration := flags.Duration("duration", 2*time.Second, "of each measurement of a rate")
 	words := flags.Int("words", 8, "of an unstreamed answer: what a node streams to the gateway as so many records")
-	quick := flags.Bool("quick", false, "about a minute: two rounds of shorter loads, and neither faults nor idle clients nor routing nor the cache unless they are named")
+	quick := flags.Bool("quick", false, "about a minute: two rounds of shorter loads, and neither faults nor idle clients nor routing nor the cache nor what is answered together unless they are named")
 	out := flags.String("out", "", "a `file` for the report, besides the standard output")
-	profile := flags.String("profile", "", "a `directory` for CPU and heap profiles of rate-64, records-64, cache-call-64, cache-stream-100 and cache-miss-64")
+	profile := flags.String("profile", "", "a `directory` for CPU and heap profiles of rate-64, records-64, cache-call-64, cache-stream-100, cache-miss-64, coalesce-frames and coalesce-1000")
 	keep := flags.Bool("keep", false, "keep the directory with logs and Caddyfiles: the last scenario's")
 	played := roleFlags(flags)
 	if err := flags.Parse(args); err != nil {
@@ -146,7 +146,7 @@ type bench struct {
 
 // measure measures whatever was chosen.
 func (b *bench) measure(ctx context.Context, what selection) (all results, err error) {
-	for _, sc := range slices.Concat(what.scenarios, what.caches) {
+	for _, sc := range slices.Concat(what.scenarios, what.caches, what.sharings) {
 		r, err := b.run(ctx, sc)
 		if err != nil {
 			return all, fmt.Errorf("%s: %w", sc.name, err)
@@ -223,14 +223,18 @@ func (b *bench) run(ctx context.Context, sc scenario) (r result, err error) {
 	}
 
 	peers := f.among(sc.peers())
-	for n := range b.rounds {
-		fmt.Fprintf(b.progress, "%s, round %d of %d\n", sc.name, n+1, b.rounds)
+	rounds := b.rounds
+	if sc.once {
+		rounds = 1
+	}
+	for n := range rounds {
+		fmt.Fprintf(b.progress, "%s, round %d of %d\n", sc.name, n+1, rounds)
 		samples := make(round)
 		for turn := range max(sc.load.turns, 1) {
 			// Whoever comes first after a pause is not always the same one.
 			for i := range peers {
 				p := peers[(n+turn+i)%len(peers)]
-				s, err := sc.load.run(ctx, p, f.nodes, &b.nonce)
+				s, err := sc.turn(ctx, f, p, &b.nonce)
 				if err != nil {
 					return result{}, err
 				}
@@ -244,6 +248,9 @@ func (b *bench) run(ctx context.Context, sc scenario) (r result, err error) {
 			s.settle()
 		}
 		r.rounds = append(r.rounds, samples)
+	}
+	if sc.told != nil {
+		r.notes = append(r.notes, sc.told(r.rounds))
 	}
 	if sc.after != nil {
 		note, err := sc.after(ctx, f)

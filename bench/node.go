@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,6 +44,12 @@ func endWithInput() {
 
 // maxBody bounds what a node reads; the bench sends a few hundred bytes.
 const maxBody = 1 << 20
+
+// countPath is where a node tells how many chats it was asked for.
+const countPath = "/_chats"
+
+// chatsAsked is that number. A node is a process of its own.
+var chatsAsked atomic.Int64
 
 // serveNode answers the requests of one connection.
 func serveNode(c net.Conn) {
@@ -99,7 +106,8 @@ func (n *nodeConn) readRequest() (path string, err error) {
 // answer answers one request.
 func (n *nodeConn) answer(path string) error {
 	switch path {
-	case "/api/chat":
+	case chatPath:
+		chatsAsked.Add(1)
 		p, stream, err := parseRequest(n.body)
 		if err != nil {
 			return err
@@ -108,6 +116,8 @@ func (n *nodeConn) answer(path string) error {
 			return n.stream(p)
 		}
 		return n.single(p)
+	case countPath:
+		return n.write(200, jsonType, strconv.AppendInt(nil, chatsAsked.Load(), 10))
 	case "/api/version":
 		return n.write(200, jsonType, []byte(`{"version":"0.24.0"}`))
 	case "/api/tags":

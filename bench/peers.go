@@ -28,6 +28,8 @@ const (
 	gateway  = "gateway"
 	uncached = "uncached" // a gateway without the word cache, beside one with it
 	redis    = "redis"    // a gateway whose answers are in Redis, beside one that has them in memory
+	alone    = "alone"    // a gateway that answers each request by itself, beside one that does not
+	coalesce = "coalesce" // a gateway with the word coalesce alone, beside one that batches, too
 )
 
 // isGateway tells whether a proxy is this project.
@@ -66,12 +68,16 @@ const nodeCount = 4
 type setup struct {
 	node    []string   // what makes a child of this program a node
 	each    [][]string // the same, of single nodes
+	single  bool       // there is one node, and not nodeCount
 	cold    bool       // the nodes begin without a model loaded
 	proxies []string   // the peers besides direct
 	config  *template.Template
 	slots   int                 // of a node, for the gateway
 	answers func(*client) error // asks a peer something and checks the answer
 
+	counts func(addr string) (account, error) // what a node has done so far; nil: nobody asks
+
+	words  map[string][]string // what else stands in the global options of the gateways
 	caches map[string][]string // what stands in the block cache of the gateways that have one
 	body   string              // what plain Caddy answers to everything; "": it asks the nodes
 	redis  bool                // there is a redis-server
@@ -93,7 +99,11 @@ func startFleet(ctx context.Context, binary, dir string, with setup, lost func(e
 		}
 	}()
 	all := &peer{name: direct}
-	for i := range nodeCount {
+	count := nodeCount
+	if with.single {
+		count = 1
+	}
+	for i := range count {
 		n, addr, err := f.startNode(i, anyPort)
 		if err != nil {
 			return nil, err
@@ -275,7 +285,7 @@ func (f *fleet) startCaddy(ctx context.Context, name, binary string, nodes []str
 	var text bytes.Buffer
 	if err := f.setup.config.Execute(&text, caddyfileFields{
 		Admin: p.admin, Port: port, Gateway: isGateway(name), Nodes: nodes, Slots: f.setup.slots,
-		Cache: cache, Shared: f.setup.redis, Body: f.setup.body,
+		Words: f.setup.words[name], Cache: cache, Shared: f.setup.redis, Body: f.setup.body,
 	}); err != nil {
 		return nil, nil, err
 	}
@@ -353,7 +363,7 @@ func (p *peer) knowsNodes(ctx context.Context, nodes int) error {
 	}
 	up := 0
 	for _, s := range states {
-		if s.State == "up" && (p.cold || len(s.Runners) == 1) {
+		if s.State == "up" && (p.cold || len(s.Runners) > 0) {
 			up++
 		}
 	}

@@ -18,20 +18,22 @@ func profileProxies(ctx context.Context, dir string, sc scenario, f *fleet, nonc
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	sc.load.lasting, sc.load.turns = profileTime+time.Second, 1
 	for _, p := range f.peers {
 		if p.admin == "" {
 			continue
 		}
 		name := filepath.Join(dir, sc.name+"-"+p.name)
-		l := sc.load
-		l.lasting, l.turns = profileTime+time.Second, 1
 		sampled := make(chan error, 1)
 		go func() { // ends with the sampling
 			time.Sleep(warmTime)
 			path := fmt.Sprintf("/debug/pprof/profile?seconds=%d", int(profileTime.Seconds()))
 			sampled <- p.save(ctx, path, name+".cpu.pprof")
 		}()
-		_, err := l.run(ctx, p, f.nodes, nonce)
+		_, err := sc.turn(ctx, f, p, nonce)
+		for sc.play != nil && err == nil && len(sampled) == 0 { // its length is its own: it is played again until the profile is there
+			_, err = sc.turn(ctx, f, p, nonce)
+		}
 		if err := <-sampled; err != nil {
 			return err
 		}

@@ -23,7 +23,8 @@ func writeReport(w io.Writer, about string, all results) error {
 	out := &printer{w: w}
 	out.print("# Results\n\n%s\n", about)
 	out.print("\nA cell is the median of the rounds (smallest..largest), and in bold the median of the per-round\n" +
-		"ratios to plain Caddy, or to the peer without a ratio. Faults, idle clients, routing and memory have one round.\n" +
+		"ratios to plain Caddy, or to the peer without a ratio. Faults, idle clients, routing, memory and traces\n" +
+		"have one round.\n" +
 		"What the numbers mean is in [README.md](README.md).\n")
 	writeGoals(out, all)
 	for _, r := range all.scenarios {

@@ -14,6 +14,7 @@ type role struct {
 	nonce                *uint64
 	routing              *string
 	nth                  *int
+	sharing              *string
 }
 
 func roleFlags(flags *flag.FlagSet) role {
@@ -27,6 +28,7 @@ func roleFlags(flags *flag.FlagSet) role {
 		nonce:       flags.Uint64("nonce", 0, "first number of the crowd's prompts"),
 		routing:     flags.String("routing", "", "be a node of the routing of that `name` (likewise)"),
 		nth:         flags.Int("nth", 0, "which of its nodes"),
+		sharing:     flags.String("sharing", "", "be a node of that `kind`, for requests that are answered together (likewise)"),
 	}
 }
 
@@ -42,6 +44,8 @@ func (r role) play() error {
 		return runSimnode(*r.listen)
 	case *r.routing != "":
 		return runRoutingNode(*r.routing, *r.nth, *r.listen)
+	case *r.sharing != "":
+		return runSharingNode(*r.sharing, *r.listen)
 	case *r.crowd != "":
 		return runCrowd(*r.crowd, *r.connections, *r.streams, *r.nonce)
 	}

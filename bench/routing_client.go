@@ -39,7 +39,7 @@ func (c *client) askChat(body workload.Chat) (a chatAnswer, err error) {
 	if c.request, err = json.Marshal(body); err != nil {
 		return a, err
 	}
-	begun, err := c.send(routingPatience)
+	begun, err := c.send(chatPath, routingPatience)
 	if err != nil {
 		return a, err
 	}

@@ -15,10 +15,15 @@ type scenario struct {
 	figures []figure
 	profile bool // worth a profile
 
+	// play, if it is there, puts a turn on a peer in place of load, which tells the rest.
+	play func(context.Context, *fleet, *peer, *uint64) (*sample, error)
+	once bool // there is one round
+
 	setup *setup   // other than plainSetup
 	rows  []string // the peers that are measured, as they stand in the report; nil: order
 	warm  []string // of these, who is asked all known prompts first
 
+	told  func([]round) string                          // what its samples say together
 	after func(context.Context, *fleet) (string, error) // tells what else there is to say
 }
 
@@ -28,6 +33,14 @@ func (sc scenario) peers() []string {
 		return order
 	}
 	return sc.rows
+}
+
+// turn puts one turn on a peer. Prompts are numbered from *nonce on.
+func (sc scenario) turn(ctx context.Context, f *fleet, p *peer, nonce *uint64) (*sample, error) {
+	if sc.play != nil {
+		return sc.play(ctx, f, p, nonce)
+	}
+	return sc.load.run(ctx, p, f.nodes, nonce)
 }
 
 // A figure is one number of a sample, and a goal for its ratio if it has one.
@@ -141,10 +154,8 @@ func rateFigures() []figure {
 }
 
 func recordFigures(goals bool) []figure {
+	cpu := cpuMicros()
 	rate := more(figure{name: "records/s", value: func(s, _ *sample) float64 { return float64(s.records) / s.lasted.Seconds() }})
-	cpu := figure{name: "CPU µs/record", value: func(s, _ *sample) float64 {
-		return float64(s.cpu.Microseconds()) / float64(s.records)
-	}}
 	if goals {
 		rate, cpu = rate.goal(4, 0.9, 1.05), cpu.goal(4, 1.2, 0.9)
 	}

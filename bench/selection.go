@@ -14,10 +14,11 @@ type selection struct {
 	routings  []routing
 	caches    []scenario
 	hoards    []hoard
+	sharings  []scenario
 }
 
 func everything(s settings) selection {
-	return selection{scenarios(s), drills(), crowds(s.quick), routings(), cacheScenarios(s), hoards(s.quick)}
+	return selection{scenarios(s), drills(), crowds(s.quick), routings(), cacheScenarios(s), hoards(s.quick), sharingScenarios(s)}
 }
 
 func (s *selection) names() (names []string) {
@@ -39,6 +40,9 @@ func (s *selection) names() (names []string) {
 	for _, h := range s.hoards {
 		names = append(names, h.name)
 	}
+	for _, sc := range s.sharings {
+		names = append(names, sc.name)
+	}
 	return names
 }
 
@@ -57,6 +61,7 @@ func (s *selection) choose(parts string) error {
 	s.routings = slices.DeleteFunc(s.routings, func(r routing) bool { return other(r.name()) })
 	s.caches = slices.DeleteFunc(s.caches, func(sc scenario) bool { return other(sc.name) })
 	s.hoards = slices.DeleteFunc(s.hoards, func(h hoard) bool { return other(h.name) })
+	s.sharings = slices.DeleteFunc(s.sharings, func(sc scenario) bool { return other(sc.name) })
 	if len(s.names()) == 0 {
 		return fmt.Errorf("no scenario %q; there are %s", parts, strings.Join(all, ", "))
 	}
@@ -65,7 +70,7 @@ func (s *selection) choose(parts string) error {
 
 // results are what a selection has shown.
 type results struct {
-	scenarios []result // those of the cache, too
+	scenarios []result // those of the cache and of what is answered together, too
 	drills    []drillResult
 	crowds    []crowdResult
 	routings  []routingResult

@@ -61,7 +61,7 @@ func breakNode(addr string, lasts time.Duration, words ...string) error {
 // chatsOf is how many chats the node at an address has been asked for.
 func chatsOf(addr string) (int, error) {
 	report, err := askFaults(http.MethodGet, addr, nil)
-	return report.Stats.Requests["/api/chat"], err
+	return report.Stats.Requests[chatPath], err
 }
 
 // askFaults talks to the node about its faults, over a connection of its own.

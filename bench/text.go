@@ -61,17 +61,21 @@ const wordLength = 6
 
 // appendWord writes word i of the answer.
 func (p prompt) appendWord(b []byte, i int) []byte {
-	// splitmix64: neighbours share nothing, so a word of another answer or place shows.
-	x := p.nonce*0x9e3779b97f4a7c15 + uint64(i)*0xd1342543de82ef95
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	x ^= x >> 31
+	x := scatter(p.nonce*0x9e3779b97f4a7c15 + uint64(i)*0xd1342543de82ef95)
 	b = append(b, ' ')
 	for range wordLength - 1 {
 		b = append(b, 'a'+byte(x&15))
 		x >>= 4
 	}
 	return b
+}
+
+// scatter is the end of splitmix64: neighbours share nothing, so a word of another answer or place
+// shows.
+func scatter(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
 }
 
 // appendRequest writes the body of a chat with the prompt.

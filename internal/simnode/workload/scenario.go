@@ -8,7 +8,6 @@ package workload
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode"
@@ -26,7 +25,7 @@ type Scenario struct {
 
 // Trace is the load, in the order of its beginnings. Equal seeds make equal ones.
 func (s Scenario) Trace(seed uint64) []Conversation {
-	return s.trace(dice{rand.New(rand.NewPCG(seed, 6))})
+	return s.trace(newDice(seed))
 }
 
 const ms = time.Millisecond

@@ -26,6 +26,28 @@ func TestTrace_IsMadeByItsSeed(t *testing.T) {
 	}
 }
 
+func TestRequests_AreMadeByTheirSeedAndRepeat(t *testing.T) {
+	r := workload.Repeats()
+	one, again, other := r.Requests(1), r.Requests(1), r.Requests(2)
+	if !reflect.DeepEqual(one, again) || reflect.DeepEqual(one, other) {
+		t.Errorf("equal seeds, equal loads? %v; other seeds, equal loads? %v", reflect.DeepEqual(one, again), reflect.DeepEqual(one, other))
+	}
+	chats, distinct, texts, known := 0, map[string]bool{}, 0, map[string]bool{}
+	for _, q := range one {
+		if q.Chat != nil {
+			chats++
+			distinct[q.Chat.Messages[0].Content] = true
+		}
+		for _, text := range q.Inputs {
+			texts++
+			known[text] = true
+		}
+	}
+	if chats < 4*len(distinct) || texts < 4*len(known) {
+		t.Errorf("%d chats of %d questions, %d texts of which %d are distinct", chats, len(distinct), texts, len(known))
+	}
+}
+
 // No answer can come from a cache of answers, or the same call would be measured twice.
 func TestTrace_NoTwoConversationsBeginAlike(t *testing.T) {
 	for _, s := range all() {

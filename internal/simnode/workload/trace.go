@@ -67,6 +67,8 @@ func single(model, says string, most int) Conversation {
 // dice make up a trace; equal seeds make equal ones.
 type dice struct{ *rand.Rand }
 
+func newDice(seed uint64) dice { return dice{rand.New(rand.NewPCG(seed, 6))} }
+
 func (d dice) between(least, most int) int { return least + d.IntN(most-least+1) }
 
 // pause is an exponential time of that mean, cut at four times it.
@@ -111,6 +113,17 @@ func (d dice) open(count int, over time.Duration, one func() Conversation) []Con
 		all[i] = one()
 		at += d.ExpFloat64()
 		all[i].At = time.Duration(at * float64(over) / float64(count))
+	}
+	return all
+}
+
+// times are when so many come who know nothing of each other.
+func (d dice) times(count int, over time.Duration) []time.Duration {
+	all := make([]time.Duration, count)
+	at := 0.0
+	for i := range all {
+		at += d.ExpFloat64()
+		all[i] = time.Duration(at * float64(over) / float64(count))
 	}
 	return all
 }
