@@ -89,7 +89,7 @@ var (
 			Marks: rapid.SliceOfN(rapid.Uint64(), 0, 12).Draw(t, "marks"),
 			Stored: time.Unix(rapid.Int64Range(-1<<40, 1<<40).Draw(t, "seconds"), rapid.Int64Range(0, 999_999_999).
 				Draw(t, "nanoseconds")),
-			TTL: someDuration.Draw(t, "ttl"),
+			TTL: someDuration.Draw(t, "ttl"), Shared: rapid.Bool().Draw(t, "shared"),
 			Totals: wire.Totals{
 				PromptTokens: rapid.Int().Draw(t, "prompt tokens"), OutputTokens: rapid.Int().Draw(t, "output tokens"),
 				Total: someDuration.Draw(t, "total"), Load: someDuration.Draw(t, "load"),
