@@ -1,7 +1,7 @@
 # One set of build flags everywhere (the defaults): another set would compile Caddy a second
 # time, which takes minutes.
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-engine test-caddy test-clients race lint fmt chaos fuzz bench bench-micro need-go need-cc need-redis need-npm
+.PHONY: help build run test test-engine test-caddy test-clients test-ops race lint fmt chaos fuzz bench bench-micro need-go need-cc need-redis need-npm need-prometheus
 
 GO      ?= go
 ENGINE  := ./internal/...
@@ -21,15 +21,22 @@ build: need-go ## the binary, as bin/caddy-ollama
 run: need-go ## the gateway on http://localhost:8080, no file needed
 	$(GO) run ./cmd/caddy-ollama up
 
-test: test-engine test-caddy test-clients ## everything that CI checks
+test: test-engine test-ops test-caddy test-clients ## everything that CI checks
 
 test-engine: need-go need-cc need-redis ## the packages without Caddy, under the race detector
 	$(GO) vet $(ENGINE)
 	$(GO) test -race -timeout 10m $(ENGINE)
 
-test-caddy: need-go need-redis ## the Caddy module, the commands and the binary, end to end
+test-caddy: need-go need-redis need-prometheus ## the Caddy module, the commands and the binary, end to end
 	$(GO) vet $(CADDY)
 	$(GO) test -timeout 30m $(CADDY)
+
+test-ops: need-go need-prometheus ## rules, alerts and dashboards of ops/
+	promtool check config ops/prometheus/prometheus.yml
+	promtool check rules ops/prometheus/rules/*.yml
+	promtool test rules ops/prometheus/tests/*.yml
+	$(GO) vet ./ops
+	$(GO) test ./ops
 
 # Real clients drive the built binary; they are a module and npm packages of their own.
 test-clients: need-go $(CLIENTS)/node_modules/.package-lock.json ## unmodified clients of all dialects against the built binary
@@ -40,7 +47,7 @@ $(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json $(CLIEN
 	cd $(CLIENTS) && npm ci --ignore-scripts --loglevel=error
 	@touch $@
 
-race: need-go need-cc need-redis ## all packages under the race detector: compiles Caddy once more
+race: need-go need-cc need-redis need-prometheus ## all packages under the race detector: compiles Caddy once more
 	$(GO) test -race -timeout 40m ./...
 
 lint: need-go ## gofumpt, vet and staticcheck, at pinned versions
@@ -81,6 +88,11 @@ need-redis:
 	@command -v redis-server >/dev/null || \
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy redis-server; } || \
 		{ echo "a redis-server is needed for the tests of what gateways share: install redis-server (7.0 or newer)"; exit 1; }
+
+need-prometheus:
+	@command -v promtool >/dev/null && command -v prometheus >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy --no-install-recommends prometheus; } || \
+		{ echo "prometheus and its promtool are needed for the tests of rules and alerts: install prometheus (2.42 or newer)"; exit 1; }
 
 # The npm clients want node 20; where it is older, npm brings another one for the tests alone.
 need-npm:
