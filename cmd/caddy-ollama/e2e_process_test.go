@@ -34,7 +34,13 @@ type process struct {
 // killed when the test ends, and if that failed, what it said is told.
 func start(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(binary, args...), done: make(chan struct{}), heard: make(chan struct{})}
+	return startCommand(t, binary, env, args...)
+}
+
+// startCommand is start for another command.
+func startCommand(t *testing.T, path string, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(path, args...), done: make(chan struct{}), heard: make(chan struct{})}
 	p.cmd.Env, p.cmd.Dir = env, t.TempDir()
 	r, w := io.Pipe()
 	p.cmd.Stdout, p.cmd.Stderr = w, w
@@ -61,7 +67,7 @@ func start(t *testing.T, env []string, args ...string) *process {
 		p.cmd.Process.Kill()
 		<-p.done
 		if t.Failed() {
-			t.Logf("%q said:\n%s", args, p.output())
+			t.Logf("%q said:\n%s", p.cmd.Args, p.output())
 		}
 	})
 	return p
