@@ -14,13 +14,13 @@ const keyVersion = "caddy-ollama answer 1"
 // KeyOf is the key of a request: its canonical text with all else that changes what is answered,
 // and to whom. Each part has its length before it, so no two requests make the same bytes.
 func KeyOf(identity, version, tenant string, text []byte) call.Key {
-	h := sha256.New()
-	var n [8]byte
+	head := make([]byte, 0, 512) // enough for usual names
 	for _, part := range [...]string{keyVersion, identity, version, tenant} {
-		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
-		h.Write(n[:])
-		h.Write([]byte(part))
+		head = binary.BigEndian.AppendUint64(head, uint64(len(part)))
+		head = append(head, part...)
 	}
+	h := sha256.New()
+	h.Write(head)
 	h.Write(text)
 	var k call.Key
 	h.Sum(k[:0])

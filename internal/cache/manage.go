@@ -55,10 +55,14 @@ func (t *tiers) valid(m *Meta) bool {
 	return t.purges.valid(t.scopes(m), m.Marks)
 }
 
+// unpurged are the marks of an answer while nothing has ever been purged.
+var unpurged [ownScopes + tagsLimit]uint64
+
 // marks are the versions that the scopes of an answer have now.
 func (t *tiers) marks(m *Meta) []uint64 {
 	if !t.purges.any.Load() {
-		return make([]uint64, ownScopes+len(m.Tags))
+		n := ownScopes + len(m.Tags)
+		return unpurged[:n:n]
 	}
 	return t.purges.marks(t.scopes(m))
 }

@@ -33,8 +33,7 @@ func (s *store) Answer(ctx context.Context, c *call.Call) (*recording.Reader, er
 	if w == nil || t == nil || w.Verdict.TTL == 0 {
 		return s.next.Answer(ctx, c)
 	}
-	meta := s.meta(c) // before a node is asked: what is purged from now on is not to be stored
-	meta.Marks = t.marks(meta)
+	k := s.keeping(t, c) // before a node is asked: what is purged from now on is not to be stored
 	if !w.Control.NoCache {
 		// An equal call may have been answered since this one looked.
 		if f := s.find(ctx, t, w); f.usable(w.Control) {
@@ -50,53 +49,67 @@ func (s *store) Answer(ctx context.Context, c *call.Call) (*recording.Reader, er
 	}
 	r, err := s.next.Answer(ctx, c)
 	if err == nil && !w.Control.NoStore {
-		r.AtEnd(func(all recording.Whole, whole bool) {
-			if whole {
-				s.keep(t, c, meta, all)
-			}
-		})
+		r.AtEnd(k.end)
 	}
 	return r, err
 }
 
-// meta is what is known of an answer before there is one.
-func (s *store) meta(c *call.Call) *Meta {
-	w, r := c.Caching, c.Request
-	return &Meta{
-		Key: w.Key, Route: r.Route.Path, Model: r.Model.Key(), Identity: w.Identity, Version: w.Version,
-		Tenant: w.Tenant, Tags: w.Tags, Rule: w.Verdict.Rule, Class: w.Verdict.Class,
-	}
+// A keeping is an answer on its way into the store.
+type keeping struct {
+	*store
+	tiers  *tiers
+	call   *call.Call
+	meta   Meta
+	answer Answer // once it is complete
 }
 
-// keep stores a complete answer if it is one to be stored. Whoever is told the end of it waits
+// keeping is what is known of an answer before there is one.
+func (s *store) keeping(t *tiers, c *call.Call) *keeping {
+	w, r := c.Caching, c.Request
+	k := &keeping{store: s, tiers: t, call: c, meta: Meta{
+		Key: w.Key, Route: r.Route.Path, Model: r.Model.Key(), Identity: w.Identity, Version: w.Version,
+		Tenant: w.Tenant, Tags: w.Tags, Rule: w.Verdict.Rule, Class: w.Verdict.Class,
+	}}
+	k.meta.Marks = t.marks(&k.meta)
+	return k
+}
+
+// end has a complete answer stored if it is one to be stored. Whoever is told the end of it waits
 // until it returns, so what takes time is done later; who asks for it meanwhile waits for that.
-func (s *store) keep(t *tiers, c *call.Call, meta *Meta, all recording.Whole) {
-	w := c.Caching
-	meta.Stored, meta.TTL = time.Now(), s.opts.Life(w.Verdict, rand.Float64())
-	if !w.Until.IsZero() {
-		meta.TTL = min(meta.TTL, time.Until(w.Until))
-	}
-	node, _ := c.Upstream.Route()
-	if meta.Totals = c.Upstream.Totals(); meta.Totals.Total == 0 {
-		meta.Totals.Total = c.Upstream.LastTook() // its dialect does not tell
-	}
-	a := Answer{Question: w.Text, Frames: all.Frames, ContentType: all.ContentType, Object: all.Object}
-	if meta.TTL <= 0 || s.VersionAt(node) != w.Version || !worth(c, all) || a.Fits() != nil {
+func (k *keeping) end(all recording.Whole, whole bool) {
+	if !whole {
 		return
 	}
-	if int64(a.room()) < s.opts.MaxEntry {
+	c, w, m := k.call, k.call.Caching, &k.meta
+	m.Stored, m.TTL = time.Now(), k.opts.Life(w.Verdict, rand.Float64())
+	if !w.Until.IsZero() {
+		m.TTL = min(m.TTL, time.Until(w.Until))
+	}
+	node, _ := c.Upstream.Route()
+	if m.Totals = c.Upstream.Totals(); m.Totals.Total == 0 {
+		m.Totals.Total = c.Upstream.LastTook() // its dialect does not tell
+	}
+	a := &k.answer
+	*a = Answer{Question: w.Text, Frames: all.Frames, ContentType: all.ContentType, Object: all.Object}
+	if m.TTL <= 0 || k.VersionAt(node) != w.Version || !worth(c, all) || a.Fits() != nil {
+		return
+	}
+	if int64(a.room()) < k.opts.MaxEntry {
 		c.Cached.SetStored() // else it must be compressed to know
 	}
-	s.arrivals.bring(meta.Key, a.room() <= compressAtOnce, s.Jobs, func() { // ends when it is stored
-		e := NewEntry(*meta, a)
-		if !t.valid(meta) || !t.memory.put(e) {
-			return
-		}
-		s.Watch.CacheStored(w.Verdict.Class, meta.TTL)
-		if t.shared != nil {
-			s.share(t, e)
-		}
-	})
+	k.arrivals.bring(m.Key, a.room() <= compressAtOnce, k.Jobs, k.keep) // ends when it is stored
+}
+
+// keep stores the answer.
+func (k *keeping) keep() {
+	e := NewEntry(k.meta, k.answer)
+	if !k.tiers.valid(&k.meta) || !k.tiers.memory.put(e) {
+		return
+	}
+	k.Watch.CacheStored(k.meta.Class, k.meta.TTL)
+	if k.tiers.shared != nil {
+		k.share(k.tiers, e)
+	}
 }
 
 // share sends an answer to the second tier. What does not get there is in memory all the same.
@@ -119,8 +132,10 @@ func (s *store) share(t *tiers, e *Entry) {
 // saying something.
 func worth(c *call.Call, all recording.Whole) bool {
 	route := c.Request.Route
-	said := wire.SaidBy(route, all.Object)
-	if all.Object == nil {
+	var said wire.Said
+	if all.Object != nil {
+		said = wire.SaidBy(route, all.Object)
+	} else {
 		if !endedByItself(c.Upstream.Totals().DoneReason) {
 			return false
 		}

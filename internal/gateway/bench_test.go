@@ -54,41 +54,91 @@ func BenchmarkServe(b *testing.B) {
 		{"stream-2000", `{"model":"tiny","messages":[{"role":"user","content":"hello there"}]}`, 2000, nil},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			pipe := simnode.NewPipe(simnode.New(simnode.Options{Models: simnode.GoldenModels()}))
-			defer pipe.Close()
-			engine := NewEngine(slog.New(slog.DiscardHandler))
-			defer func() { engine.Close(); <-engine.Closed() }()
-			config := Config{Cache: c.cache}
-			for i := range 4 {
-				config.Nodes = append(config.Nodes, fleet.NodeConfig{
-					Name: fmt.Sprint("n", i), URL: &url.URL{Scheme: "http", Host: "localhost:11434"}, Slots: 512, Key: fmt.Sprint(i),
-					Transport: &cannedNode{pipe, []byte(`{"model":"tiny","created_at":"2026-11-24T10:00:00.123456789Z","message":{"role":"assistant","content":" word"},"done":false}` + "\n"), c.frames},
-				})
-			}
-			settings := NewSettings(engine, config)
-			defer settings.Attach().Detach()
-			if err := engine.fleet.Ready(b.Context()); err != nil {
-				b.Fatal(err)
-			}
-			site, err := NewSite(SiteConfig{})
-			if err != nil {
-				b.Fatal(err)
-			}
-			for engine.fleet.Snapshot().Models["registry.ollama.ai/library/tiny:latest"].Identity == "" {
-				runtime.Gosched()
-			}
+			ask := benchGateway(b, Config{Cache: c.cache}, c.frames)
 			b.ReportAllocs()
 			n := 0
 			for b.Loop() {
 				n++
-				r := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "/api/chat", strings.NewReader(strings.Replace(c.body, "%d", strconv.Itoa(n), 1)))
-				w := httptest.NewRecorder()
-				settings.Serve(w, r, Entry{Site: site})
-				if w.Code != http.StatusOK {
-					b.Fatalf("%d %s", w.Code, w.Body)
-				}
+				ask(httptest.NewRecorder(), strings.Replace(c.body, "%d", strconv.Itoa(n), 1))
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*(c.frames+1)), "ns/frame")
 		})
+	}
+}
+
+// BenchmarkMiss is what it costs to look for an answer in vain and to store it: the same calls
+// through a gateway without a cache and through one whose cache is full.
+func BenchmarkMiss(b *testing.B) {
+	for _, c := range []struct {
+		name  string
+		cache *cache.Options
+	}{
+		{"none", nil},
+		{"cache", &cache.Options{Rules: cache.Rules{{TTL: time.Hour}}, Memory: 1 << 20}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			ask := benchGateway(b, Config{Cache: c.cache}, 8)
+			const body = `{"model":"tiny","messages":[{"role":"user","content":"Say words: 8 at a rate of 0 with a pause of 0 and number %d"}],"stream":false,"options":{"temperature":0}}`
+			var waited time.Duration // by clients, for the end of the answer
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				n++
+				w := &clockedWriter{ResponseRecorder: httptest.NewRecorder(), began: time.Now()}
+				ask(w, strings.Replace(body, "%d", strconv.Itoa(n), 1))
+				if w.flushed == 0 {
+					w.flushed = time.Since(w.began)
+				}
+				waited += w.flushed
+			}
+			b.ReportMetric(float64(waited.Nanoseconds())/float64(b.N), "answered-ns/op")
+		})
+	}
+}
+
+// A clockedWriter knows when the answer was sent.
+type clockedWriter struct {
+	*httptest.ResponseRecorder
+	began   time.Time
+	flushed time.Duration // 0: with the return of the handler
+}
+
+func (w *clockedWriter) FlushError() error {
+	w.flushed = time.Since(w.began)
+	return nil
+}
+
+func (w *clockedWriter) Unwrap() http.ResponseWriter { return w.ResponseRecorder }
+
+// benchGateway puts a gateway before nodes that answer with so many frames, and gives what asks it.
+func benchGateway(b *testing.B, config Config, frames int) (ask func(w http.ResponseWriter, body string)) {
+	pipe := simnode.NewPipe(simnode.New(simnode.Options{Models: simnode.GoldenModels()}))
+	b.Cleanup(pipe.Close)
+	engine := NewEngine(slog.New(slog.DiscardHandler))
+	b.Cleanup(func() { engine.Close(); <-engine.Closed() })
+	for i := range 4 {
+		config.Nodes = append(config.Nodes, fleet.NodeConfig{
+			Name: fmt.Sprint("n", i), URL: &url.URL{Scheme: "http", Host: "localhost:11434"}, Slots: 512, Key: fmt.Sprint(i),
+			Transport: &cannedNode{pipe, []byte(`{"model":"tiny","created_at":"2026-11-24T10:00:00.123456789Z","message":{"role":"assistant","content":" word"},"done":false}` + "\n"), frames},
+		})
+	}
+	settings := NewSettings(engine, config)
+	hold := settings.Attach()
+	b.Cleanup(hold.Detach)
+	if err := engine.fleet.Ready(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	site, err := NewSite(SiteConfig{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for engine.fleet.Snapshot().Models["registry.ollama.ai/library/tiny:latest"].Identity == "" {
+		runtime.Gosched()
+	}
+	return func(w http.ResponseWriter, body string) {
+		r := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "/api/chat", strings.NewReader(body))
+		if rec := settings.Serve(w, r, Entry{Site: site}); rec.Status != http.StatusOK {
+			b.Fatalf("%d %s", rec.Status, rec.Outcome)
+		}
 	}
 }

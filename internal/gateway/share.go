@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash"
 	"net"
 	"strconv"
 	"strings"
@@ -160,15 +161,16 @@ func (q *request) scope() string {
 		}
 	default:
 		// Nobody verified it: what counts is that another one is another tenant.
-		sent := sha256.New()
-		known := false
+		var sent hash.Hash
 		for _, name := range [...]string{"Authorization", "X-Api-Key", "Proxy-Authorization", "Cookie"} {
 			for _, value := range h.Values(name) {
+				if sent == nil {
+					sent = sha256.New()
+				}
 				fmt.Fprintf(sent, "%s %d %s\n", name, len(value), value)
-				known = true
 			}
 		}
-		if known {
+		if sent != nil {
 			return cache.TenantCredential + base64.RawURLEncoding.EncodeToString(sent.Sum(nil))
 		}
 	}

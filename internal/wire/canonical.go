@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"slices"
+	"sync"
 )
 
 // canonicalVersion begins each canonical form. Whoever changes the form changes the number, so
@@ -44,18 +45,37 @@ func (r *Request) Canonical() []byte {
 	// text, and less than what an image costs to read.
 	const most = 512 << 10
 	body := r.source.body
-	c := canon{
-		reading: reading{body: body, at: r.source.from, clean: r.source.clean},
-		out:     make([]byte, 0, min(len(body)+len(body)/8+256, most)),
-		spans:   make([]span, 0, 48), members: make([]member, 0, 8), // enough for most requests
-	}
-	c.out = append(c.out, canonicalVersion...)
+	c := canons.Get().(*canon)
+	defer c.release()
+	c.reading = reading{body: body, at: r.source.from, clean: r.source.clean, text: c.text, fold: c.fold}
+	c.out = append(slices.Grow(c.out[:0], min(len(body)+len(body)/8+256, most)), canonicalVersion...)
 	c.putPlain(tagText, r.Route.Path)
 	c.request(r)
-	if cap(c.out) > 2*len(c.out)+1<<10 {
-		return bytes.Clone(c.out) // it may be kept for long
+	if cap(c.out) > canonBytes && cap(c.out) <= 2*len(c.out) {
+		return c.out // it is too large for release to keep
 	}
-	return c.out
+	return bytes.Clone(c.out)
+}
+
+// canons are what it takes to write a form, so that only the form is made anew.
+var canons = sync.Pool{New: func() any {
+	return &canon{out: make([]byte, 0, 4<<10), spans: make([]span, 0, 64), members: make([]member, 0, 16)} // enough for most requests
+}}
+
+const (
+	// A canon that has become larger is not kept: bytes of a form, and keys.
+	canonBytes = 64 << 10
+	canonKeys  = 1 << 10
+)
+
+func (c *canon) release() {
+	if cap(c.out)+cap(c.text)+cap(c.fold) > canonBytes || cap(c.spans)+cap(c.members) > canonKeys {
+		return
+	}
+	clear(c.members[:cap(c.members)]) // or the bodies would live on here
+	c.reading = reading{text: c.text[:0], fold: c.fold[:0]}
+	c.spans, c.members, c.without, c.digest = c.spans[:0], c.members[:0], "", digester{}
+	canons.Put(c)
 }
 
 // unsaid are the fields of a request that change nothing in its answer, as they fold.
@@ -120,13 +140,14 @@ func (c *canon) request(q *Request) {
 // options tells the options that were judged, or what was left of them.
 func (c *canon) options(object []byte) {
 	outer, first := c.reading, len(c.members)
-	c.reading = reading{body: object, clean: true, text: c.text}
+	c.reading = reading{body: object, clean: true, text: c.text, fold: c.fold}
 	if c.gather(noFields, inOptions); len(c.members) > first {
 		c.putPlain(tagKey, "options")
 		c.out = append(c.out, tagObject)
 		c.rest(noFields, inOptions, 0, first, manner{decimals: true})
 		c.out = append(c.out, tagEnd)
 	}
+	outer.text, outer.fold = c.text, c.fold
 	c.reading = outer
 }
 

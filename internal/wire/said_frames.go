@@ -8,10 +8,14 @@ import (
 // SaidIn tells of the frames of a complete answer what SaidBy tells of the single one that they
 // fold to, mostly without folding them. The errors are those of Fold.
 func SaidIn(route Route, frames iter.Seq[[]byte]) (Said, error) {
+	call := []byte("_call") // tool_calls, function_call, web_search_call
+	if route.Dialect == Anthropic {
+		call = []byte("tool_use")
+	}
 	text, calls := false, false
 	for frame := range frames {
 		text = text || opensText(frame)
-		calls = calls || bytes.Contains(frame, []byte("tool")) || bytes.Contains(frame, []byte("_call"))
+		calls = calls || bytes.Contains(frame, call)
 	}
 	if text && !calls {
 		return Said{Text: true}, nil
