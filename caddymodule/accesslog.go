@@ -32,6 +32,10 @@ func (r recordFields) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	e.AddString("request_id", r.RequestID)
 	e.AddString("endpoint", r.Endpoint)
 	e.AddString("outcome", string(r.Outcome))
+	if r.Items > 0 {
+		e.AddInt("items", r.Items)
+		e.AddInt("items_failed", r.ItemsFailed)
+	}
 	if r.Model == "" {
 		return nil
 	}

@@ -111,6 +111,10 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 //			max_bytes <size>
 //			window    <duration>
 //		}
+//		batch prompts {
+//			max_items   <n>
+//			concurrency <n>
+//		}
 //	}
 //
 // A node is named by its address: a URL without path, or a host with or without port; the

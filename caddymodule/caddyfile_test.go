@@ -89,7 +89,7 @@ func TestCaddyfile_AdaptedJSONIsAccepted(t *testing.T) {
 	t.Setenv("REDIS_PASSWORD", "secret")
 	for _, name := range []string{
 		"directive_alone", "directive_full", "directive_order", "nodes", "settings", "settings_off", "second_block", "node_preload",
-		"cache", "cache_alone", "cache_off", "site_cache",
+		"cache", "cache_alone", "cache_off", "site_cache", "batch_prompts",
 	} {
 		t.Run(name, func(t *testing.T) {
 			content, err := os.ReadFile(filepath.Join("testdata", "adapt", name+".caddyfiletest"))

@@ -26,12 +26,16 @@ What its cache holds, and to have answers forgotten:
 	$ caddy-ollama cache stats
 	$ caddy-ollama cache purge --model llama3
 
+To have a file of prompts answered:
+
+	$ caddy-ollama batch prompts.jsonl --output results.jsonl
+
 Everything else is Caddy: https://caddyserver.com/docs/`
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "ollama",
-		Usage: "up|simulate|nodes|cache|key",
+		Usage: "up|simulate|nodes|cache|batch|key",
 		Short: "Serves many Ollama nodes as one, and what belongs to it",
 		CobraFunc: func(cmd *cobra.Command) {
 			for _, c := range commands {
@@ -46,7 +50,7 @@ func init() {
 
 // commands hang under `ollama` in every build, so that a build with other plugins gives up
 // one name only.
-var commands = []caddycmd.Command{upCommand, simulateCommand, nodesCommand, cacheCommand, keyCommand}
+var commands = []caddycmd.Command{upCommand, simulateCommand, nodesCommand, cacheCommand, batchCommand, keyCommand}
 
 // RegisterTopLevelCommands offers the commands also without the word `ollama`: `caddy-ollama
 // up`. It is for the main of a build that is ours alone and panics when called twice.

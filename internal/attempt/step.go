@@ -154,6 +154,7 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 		Turns:     c.Request.Conversation(),
 		Plain:     c.Embedding && c.Request.Route.Operation != wire.Embed,
 		IdleOnly:  c.IdleOnly,
+		Patient:   c.Patient,
 	}
 	s.Budget.Earn()
 	body, texts, seal := c.Request.Body, 1, c.Seal

@@ -16,6 +16,8 @@ type kin struct {
 	model  string // as it is spelt: a node's refusal says it
 	others string // all else that the request says, and its route
 	class  call.Class
+	// patient calls may wait for ever, others may not.
+	patient bool
 
 	requested, effective wire.RunnerOptions
 	embedding            bool
@@ -27,7 +29,7 @@ func kinOf(c *call.Call, e *wire.Embedding) kin {
 	w, r := c.Caching, c.Request
 	k := kin{
 		identity: w.Identity, version: w.Version, tenant: w.Tenant,
-		model: r.Model.Spelling, others: e.Others(), class: c.Class,
+		model: r.Model.Spelling, others: e.Others(), class: c.Class, patient: c.Patient,
 		requested: r.Runner, effective: c.Runner, embedding: c.Embedding,
 	}
 	if r.KeepAlive != nil {

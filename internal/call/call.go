@@ -35,6 +35,8 @@ type Call struct {
 	Whole bool
 	// IdleOnly tells that nobody waits for it: it is to have an idle slot, or none.
 	IdleOnly bool
+	// Patient tells that it waits for a slot as long as who asks does, and not only as long as others may.
+	Patient bool
 	// Tenant is the verified name of who asks, "" where nobody verified one.
 	Tenant   string
 	Upstream *Upstream

@@ -17,7 +17,7 @@ const pageNotFound = "404 page not found"
 func (q *request) enter() bool {
 	h := q.w.Header()
 	h.Del("Server") // a node names none
-	m := wire.Find(q.r.Method, q.r.URL.Path)
+	m := find(q.r.Method, q.r.URL.Path)
 	if m.Redirect != "" && m.Redirect+"/" != q.r.URL.Path { // not clean: before all else
 		return q.redirect(m)
 	}
@@ -43,6 +43,18 @@ func (q *request) enter() bool {
 	}
 	q.route, q.param = *m.Route, m.Param
 	return true
+}
+
+// find looks a request up as a node does, and then among the routes of the gateway's own.
+func find(method, path string) wire.Match {
+	m := wire.Find(method, path)
+	if m.Status != http.StatusNotFound || path != promptsRoute.Path {
+		return m
+	}
+	if method != http.MethodPost {
+		return wire.Match{Allow: http.MethodPost, Status: http.StatusMethodNotAllowed}
+	}
+	return wire.Match{Route: &promptsRoute, Status: http.StatusOK}
 }
 
 func (q *request) redirect(m wire.Match) bool {

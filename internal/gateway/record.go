@@ -53,6 +53,8 @@ type Record struct {
 	Cache     call.CacheResult // what the cache did
 	Coalesced bool             // the answer was that of another call, heard as it was generated
 
+	Items, ItemsFailed int // of a batch of prompts: those that were answered, and those of them with an error
+
 	key     call.Key
 	keyName func(call.Key) string // nil: it was not to be cached
 }
@@ -106,7 +108,7 @@ var Endpoints = append([]string{"other", "pass"}, slices.Sorted(maps.Values(endp
 // endpoints are the words by the paths of routes: chat, v1_chat_completions, v1_messages.
 var endpoints = func() map[string]string {
 	words := make(map[string]string)
-	for _, r := range wire.Routes() {
+	for _, r := range append(slices.Clone(wire.Routes()), promptsRoute) {
 		path, _ := strings.CutPrefix(r.Path, "/api/")
 		word := strings.NewReplacer("/", "_", ":", "").Replace(strings.Trim(path, "/"))
 		if word == "" {

@@ -55,6 +55,7 @@ type Config struct {
 	Cache    *cache.Options // nil: nothing is cached
 	Coalesce *Coalesce      // nil: each call is answered by itself
 	Embed    *Embed         // nil: embedding requests go to nodes as they are
+	Prompts  PromptsConfig
 }
 
 // Embed has embedding requests answered text by text: what is known is not asked again, and what is
@@ -74,11 +75,12 @@ type Coalesce struct {
 // Settings are one configuration's immutable wishes and the steps made of them. A call keeps
 // the settings it began with.
 type Settings struct {
-	engine *Engine
-	config Config
-	limits Limits
-	steps  call.Answerer
-	tries  *attempt.Step
+	engine       *Engine
+	config       Config
+	limits       Limits
+	promptLimits PromptsConfig
+	steps        call.Answerer
+	tries        *attempt.Step
 }
 
 // NewSettings puts the steps of a call together, outermost last.
@@ -86,7 +88,7 @@ func NewSettings(e *Engine, c Config) *Settings {
 	tries := attempt.New(attempt.Base{
 		Context: e.ctx, Queue: e.queue, Fleet: e.fleet, Budget: &e.budget, Suspects: e.suspects, Log: e.observer, Pumps: &e.pumps, Via: e.via,
 	}, c.Attempts)
-	s := &Settings{engine: e, config: c, limits: c.Limits.withDefaults(), tries: tries, steps: tries}
+	s := &Settings{engine: e, config: c, limits: c.Limits.withDefaults(), promptLimits: c.Prompts.withDefaults(), tries: tries, steps: tries}
 	// Outermost last: what is known is looked up for each call; what is not is asked for once for
 	// all who want it; and stored once.
 	if c.Cache != nil {

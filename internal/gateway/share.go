@@ -230,14 +230,18 @@ func (q *request) shared(c *call.Call) {
 // excusable tells of an error whether an answer whose time is over is better than it: the fleet is
 // to blame, not the request, and not that the gateway is leaving.
 func excusable(err error) bool {
-	status := meaning(err).status
-	var refused *call.StatusError
-	if errors.As(err, &refused) {
-		status = refused.Code
-	}
-	switch outcomeOf(err, status) {
+	switch outcomeOf(err, statusOf(err)) {
 	case UpstreamError, Timeout, Overloaded:
 		return !errors.Is(err, errClosing) && !errors.Is(err, schedule.ErrStopping)
 	}
 	return false
+}
+
+// statusOf is what a client is answered because of an error.
+func statusOf(err error) int {
+	var refused *call.StatusError
+	if errors.As(err, &refused) {
+		return refused.Code
+	}
+	return meaning(err).status
 }

@@ -98,7 +98,7 @@ func NewSite(c SiteConfig) (*Site, error) {
 // passable tells why requests for a path cannot be sent on unseen: it could never be asked
 // for, or what is asked there is judged.
 func passable(p string) error {
-	switch m := wire.Find(http.MethodPost, p); {
+	switch m := find(http.MethodPost, p); {
 	case !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "*?#"):
 		return fmt.Errorf("pass: %q is not a path; write it whole and without a query, as in /api/new-thing", p)
 	case m.Status == http.StatusTemporaryRedirect:

@@ -39,6 +39,8 @@ type request struct {
 	route    wire.Route
 	param    string // what stands in the place of :name in the route
 	passes   bool   // a route of the site's own, sent on unseen
+	item     bool   // of a batch of prompts
+	asked    string // by an item: the key of the model's name, once it is known
 	began    time.Time
 	tenant   string // whose verified key the request presents, "" on a site without keys
 	record   *Record
@@ -105,6 +107,8 @@ func (q *request) serve() {
 		err = q.forbidden()
 	case q.route.Access == wire.Read:
 		err = q.read()
+	case q.route.Operation == wire.Batch:
+		err = q.batch()
 	default:
 		err = q.infer()
 	}
@@ -120,8 +124,17 @@ func (q *request) infer() error {
 	}
 	defer q.engine.streams.give(1)
 
-	c, body, err := q.admit()
+	body, err := q.engine.readBody(q.w, q.r, q.limits, wire.Expands(q.route))
 	defer body.release()
+	if err != nil {
+		return err
+	}
+	return q.reply(body.bytes)
+}
+
+// reply is infer once the body is there.
+func (q *request) reply(body []byte) error {
+	c, err := q.admit(body)
 	if err != nil {
 		return err
 	}
@@ -138,43 +151,45 @@ func (q *request) infer() error {
 	return q.single(c)
 }
 
-// admit reads and judges the request and finds out what it asks for.
-func (q *request) admit() (*call.Call, *body, error) {
-	body, err := q.engine.readBody(q.w, q.r, q.limits, wire.Expands(q.route))
+// admit judges the request and finds out what it asks for.
+func (q *request) admit(body []byte) (*call.Call, error) {
+	parsed, err := q.parse(body)
 	if err != nil {
-		return nil, body, err
+		return nil, err
 	}
-	parsed, err := q.parse(body.bytes)
-	if err != nil {
-		return nil, body, err
+	class := q.site.class
+	if q.item {
+		class, parsed.Stream = call.Batch, false // its answer is one object, whatever it says
+		q.asked = parsed.Model.Key()
 	}
 	if parsed.Stream {
 		q.announceEvents()
 	}
 	if err := q.guard(parsed); err != nil {
-		return nil, body, err
+		return nil, err
 	}
 	model, err := q.resolve(parsed.Model)
 	if err != nil && !(model != nil && q.config.Cache != nil && errors.Is(err, errNoneUp)) { // what is stored may still be given
-		return nil, body, err
+		return nil, err
 	}
 	if err := q.guardContext(parsed, model); err != nil {
-		return nil, body, err
+		return nil, err
 	}
 	c := &call.Call{
 		Request:   parsed,
 		Identity:  model.Identity,
 		Runner:    parsed.Runner.Over(model.Parameters),
 		Embedding: model.Embedding,
-		Class:     q.site.class,
+		Class:     class,
 		Whole:     !parsed.Stream,
+		Patient:   q.item,
 		Tenant:    q.tenant,
 		Upstream:  call.NewUpstream(q.tries.Retries()),
 	}
 	if q.config.Cache != nil || q.config.Coalesce != nil || q.config.Embed != nil && parsed.Route.Operation == wire.Embed {
 		q.share(c, model)
 	}
-	return c, body, nil
+	return c, nil
 }
 
 // settle completes the record, and says once what became of a call that met trouble.

@@ -78,6 +78,7 @@ type Ask struct {
 	Exclude   []string       // names of nodes tried already
 	Plain     bool           // the call is for the node to refuse: it is sent without a load
 	IdleOnly  bool           // refuse with ErrBusy rather than wait
+	Patient   bool           // MaxWait is not for it: only its context ends its wait
 }
 
 // runner is the one that the call wants.
@@ -169,7 +170,7 @@ func (q *Queue) Acquire(ctx context.Context, ask Ask) (*Grant, error) {
 		tooLong <-chan time.Time
 		timer   *time.Timer
 	)
-	if maxWait > 0 {
+	if maxWait > 0 && !ask.Patient {
 		timer = time.NewTimer(maxWait)
 		defer timer.Stop()
 		tooLong = timer.C

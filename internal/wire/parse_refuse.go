@@ -45,6 +45,9 @@ const (
 	ReasonBadModelName   = "bad_model_name"  // what is named cannot be a model
 	ReasonCloudModel     = "cloud_model"     // a model of the hosted service
 	ReasonBadEncoding    = "bad_encoding"    // a compressed body that is none, or too long
+	ReasonUnknownField   = "unknown_field"   // a field that the gateway's own form does not have
+	ReasonNoRoute        = "no_route"        // an item of a batch that does not tell what it asks
+	ReasonTooMany        = "too_many"        // more items than a batch may have
 )
 
 const (

@@ -42,13 +42,14 @@ const (
 	Blob
 	Account // sign-in, sign-out, keys of the hosted service
 	Web     // search and fetch through the hosted service
+	Batch   // of prompts: a gateway's own, which no node knows
 )
 
 // String is the word used in logs, metrics and configuration.
 func (o Operation) String() string {
 	return [...]string{
 		"root", "version", "status", "tags", "ps", "show", "models", "model", "chat", "generate", "embed",
-		"responses", "copy", "delete", "create", "pull", "push", "blob", "account", "web",
+		"responses", "copy", "delete", "create", "pull", "push", "blob", "account", "web", "batch",
 	}[o]
 }
 
