@@ -30,7 +30,17 @@ type recordFields struct{ *gateway.Record }
 // MarshalLogObject implements zapcore.ObjectMarshaler.
 func (r recordFields) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	e.AddString("request_id", r.RequestID)
+	if r.TraceID != "" {
+		e.AddString("trace_id", r.TraceID)
+	}
+	if r.Tenant != "" {
+		e.AddString("tenant", r.Tenant)
+	}
 	e.AddString("endpoint", r.Endpoint)
+	if r.Operation != "" {
+		e.AddString("operation", r.Operation)
+		e.AddString("dialect", r.Dialect)
+	}
 	e.AddString("outcome", string(r.Outcome))
 	if r.Items > 0 {
 		e.AddInt("items", r.Items)
@@ -50,7 +60,8 @@ func (r recordFields) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	}
 	e.AddFloat64("queue", r.Queue.Seconds())
 	if r.FirstByte > 0 {
-		e.AddFloat64("first_byte", r.FirstByte.Seconds())
+		e.AddFloat64("time_to_first_token", r.FirstByte.Seconds())
+		e.AddFloat64("first_byte", r.FirstByte.Seconds()) // the same, as it was called first
 	}
 	r.addCache(e)
 	if t := r.Totals; t.PromptTokens > 0 || t.OutputTokens > 0 {

@@ -57,7 +57,7 @@ func TestMatrix_RareHTTPOfANodeIsUnderstoodOrItsFault(t *testing.T) {
 					t.Errorf("got %d %s, want %d", a.status, a.body, c.status)
 				}
 				for name := range a.header {
-					if !slices.Contains([]string{"Content-Type", "Content-Length", "Date", "X-Request-Id", "Retry-After"}, name) {
+					if !slices.Contains([]string{"Content-Type", "Content-Length", "Date", "X-Request-Id", "Retry-After", "Server-Timing"}, name) {
 						t.Errorf("the client was sent %s: %s", name, a.header.Get(name))
 					}
 				}

@@ -169,7 +169,9 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 		}
 		ask.Exclude = c.Upstream.FailedNodes()
 		asked := time.Now()
+		span := waits(c, asked)
 		g, err := s.Queue.Acquire(w.Context(), ask)
+		waited(span, w, g, err)
 		c.Upstream.Queued(time.Since(asked))
 		if err != nil {
 			if errors.Is(err, schedule.ErrNoNode) && last != nil && !misleads(last, c.Upstream) {
@@ -188,6 +190,7 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 		c.Upstream.Granted(g.Node.Name(), g.Reason)
 		s.Log.Chosen(g.Reason)
 		t := &try{Step: s, call: c, sends: body, texts: texts, grant: g, recording: w, began: time.Now(), run: s.Suspects.Running(g.Node.Name(), fingerprint)}
+		t.beginSpan()
 		err = t.begin()
 		if err == nil {
 			return nil // the grant and the rest of the answer are the pump's now

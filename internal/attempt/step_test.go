@@ -374,7 +374,7 @@ func TestDirect_SaysWhatTheNodeSaid(t *testing.T) {
 		})
 		transport := &http.Transport{DisableKeepAlives: true}
 		b := newBench(t, Options{}, []string{node.URL}, transport)
-		contentType, body, err := b.Direct(t.Context(), b.nodes[0], parse(t, "/api/show", `{"model":"m","verbose":true}`))
+		contentType, body, err := b.Direct(t.Context(), b.nodes[0], parse(t, "/api/show", `{"model":"m","verbose":true}`), nil)
 		if !c.check(err) {
 			t.Errorf("%s: %v", c.name, err)
 		}

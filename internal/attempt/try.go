@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/http/httptrace"
@@ -17,6 +18,7 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/recording"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
 	"github.com/caddy-ollama/caddy-ollama/internal/suspect"
+	"github.com/caddy-ollama/caddy-ollama/internal/tracing"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
@@ -36,6 +38,7 @@ type try struct {
 	recording *recording.Writer
 	began     time.Time
 	run       *suspect.Run
+	span      tracing.Span
 	first     time.Duration // until the first frame, or the object
 	told      bool          // the fleet knows first
 	count     int           // frames so far
@@ -104,12 +107,17 @@ func (t *try) send() (*http.Response, error) {
 	ctx := httptrace.WithClientTrace(t.ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { t.connected.Store(true) },
 	})
-	return t.post(ctx, t.grant.Node, t.call.Request.Route, t.sends)
+	return t.post(ctx, t.grant.Node, t.call.Request.Route, t.sends, t.call.Trace, t.span)
 }
 
-// post sends a judged body: a fresh request, with nothing of the client's headers.
-func (s *Step) post(ctx context.Context, node *fleet.Node, to wire.Route, body wire.Body) (*http.Response, error) {
+// post sends a judged body: a fresh request, with nothing of the client's headers but the trace it
+// belongs to, where there is one.
+func (s *Step) post(ctx context.Context, node *fleet.Node, to wire.Route, body wire.Body, p *tracing.Parent, span tracing.Span) (*http.Response, error) {
 	req := s.model.WithContext(ctx) // a copy
+	if p != nil {
+		req.Header = maps.Clone(req.Header) // which is that of all requests
+		p.Tell(req.Header, span)
+	}
 	req.URL, req.Host = target(node.URL(), to.Path), node.URL().Host
 	req.Body, req.ContentLength = io.NopCloser(body.Reader()), body.Len()
 	return node.RoundTrip(req)
@@ -281,6 +289,8 @@ func (t *try) drain() {
 // answered tells of the first frame.
 func (t *try) answered() {
 	t.first = time.Since(t.began)
+	t.call.Upstream.Answered(t.first)
+	t.span.Note("first frame")
 	t.Fleet.Answered(t.grant.Node)
 	if t.grant.Residency != schedule.Resident {
 		// First the fleet, then the grant: nobody must see the node free to load and the
@@ -297,6 +307,7 @@ func (t *try) ended(o Outcome, err error) {
 		Node: node.Name(), Outcome: string(o), Failed: !blameless(o), Took: took, Beside: t.Queue.InFlight(node),
 	})
 	t.Log.Tried(node.Name(), string(o), took)
+	t.endSpan(o)
 	r := t.outcome()
 	r.Kind, r.Took, r.Frames, r.Err = kinds[o], took, t.count, err
 	t.Fleet.Report(node, r)

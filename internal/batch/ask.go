@@ -163,7 +163,7 @@ func (a *ask) settle() {
 		}
 		return
 	}
-	queued := time.Duration(0)
+	queued, first := time.Duration(0), time.Duration(0)
 	for _, g := range led {
 		u := g.call.Upstream
 		queued = max(queued, u.QueueTime()) // they waited side by side
@@ -173,7 +173,10 @@ func (a *ask) settle() {
 		if node, reason := u.Route(); node != "" {
 			a.call.Upstream.Granted(node, reason)
 		}
+		_, took := u.Timing()
+		first = max(first, took)
 	}
+	a.call.Upstream.Answered(first)
 	a.call.Upstream.Queued(queued)
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/recording"
+	"github.com/caddy-ollama/caddy-ollama/internal/tracing"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
@@ -40,6 +41,9 @@ type Call struct {
 	// Tenant is the verified name of who asks, "" where nobody verified one.
 	Tenant   string
 	Upstream *Upstream
+	// Trace is what the spans of the call hang on, nil: nobody traces it. A flight and a gathered call
+	// have that of the call that began them.
+	Trace *tracing.Parent
 	// Seal is set of a gathered call, which may take more until it is granted a slot. It is called
 	// once, at the first grant, and gives the body that is sent instead of Request.Body, and how many
 	// texts it has.

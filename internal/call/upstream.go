@@ -4,6 +4,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
@@ -19,6 +21,8 @@ type Upstream struct {
 	fullSince   time.Time
 	node        string
 	reason      string
+	first       time.Duration
+	span        trace.SpanContext
 }
 
 // A Try is one request to one node.
@@ -71,7 +75,37 @@ func (u *Upstream) Full() time.Duration {
 func (u *Upstream) Granted(node, reason string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.node, u.reason = node, reason
+	u.node, u.reason, u.first = node, reason, 0
+}
+
+// Answered notes how long the node that the call went to last took to its first frame.
+func (u *Upstream) Answered(first time.Duration) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.first = first
+}
+
+// Timing is the time spent waiting for slots so far, and how long the node that the call went to
+// last took to its first frame; 0 before it came.
+func (u *Upstream) Timing() (queued, first time.Duration) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.queued, u.first
+}
+
+// Traced notes the span of the try that is being made.
+func (u *Upstream) Traced(span trace.SpanContext) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.span = span
+}
+
+// Span names the span of the last try, for links from those that hear the same answer; not valid
+// if nobody traces it.
+func (u *Upstream) Span() trace.SpanContext {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.span
 }
 
 // Route is where the call went last and why; "" before it went anywhere.

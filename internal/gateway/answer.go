@@ -48,6 +48,7 @@ func (q *request) stream(c *call.Call) error {
 		return nil
 	}
 	q.w.Header().Set("Content-Type", wire.StreamType(q.route.Dialect))
+	q.streams = true
 	q.answers()
 	q.head(http.StatusOK)
 	control := http.NewResponseController(q.w)

@@ -100,7 +100,7 @@ func (r *cacheRig) begin(path, body string, headers ...string) (end func()) {
 }
 
 // cacheHeaders are those that tell of the cache, and those that differ with each request.
-var cacheHeaders = []string{"X-Request-Id", "Retry-After", "Cache-Status", "Age", "X-Ollama-Usage"}
+var cacheHeaders = []string{"X-Request-Id", "Retry-After", "Server-Timing", "Cache-Status", "Age", "X-Ollama-Usage"}
 
 // replay sends a request over a bare connection.
 func (r *rig) replay(path, body string) golden.Response {

@@ -182,7 +182,7 @@ func (s *session) hold(file string, rec golden.Record) {
 		s.t.Errorf("%s: %v", id, err)
 		return
 	}
-	diffs := golden.Compare(rec.Response, got, golden.Options{IgnoreHeaders: []string{"X-Request-Id", "Retry-After"}})
+	diffs := golden.Compare(rec.Response, got, golden.Options{IgnoreHeaders: []string{"X-Request-Id", "Retry-After", "Server-Timing"}})
 	why, known := differences[id]
 	if !known {
 		why, known = s.also[id]

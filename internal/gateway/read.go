@@ -165,7 +165,7 @@ const directTimeout = 30 * time.Second
 func (q *request) direct(node *fleet.Node, parsed *wire.Request) (*object, error) {
 	ctx, cancel := context.WithTimeoutCause(q.ctx(), directTimeout, errors.New("no answer within the limit"))
 	defer cancel()
-	contentType, body, err := q.tries.Direct(ctx, node, parsed)
+	contentType, body, err := q.tries.Direct(ctx, node, parsed, q.trace)
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,11 @@ var Outcomes = [...]Outcome{OK, ClientError, Unauthorized, Overloaded, UpstreamE
 // no path, so that it may be logged and counted as it is.
 type Record struct {
 	RequestID string // the client's own, if it sent a sound one, else made here
+	TraceID   string // 32 hexadecimal digits, "" if the request is part of no trace
 	Endpoint  string // one of Endpoints
+	Operation string // what its route asks, whatever the dialect; "" if it is no route
+	Dialect   string // of its route
+	Tenant    string // the name of the key that was verified, "" on a site without keys
 	Model     string // short name, "" if the fleet knows none of that name
 	Stream    bool
 	Outcome   Outcome

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/tracing"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
@@ -44,11 +45,14 @@ type request struct {
 	began    time.Time
 	tenant   string // whose verified key the request presents, "" on a site without keys
 	record   *Record
-	call     *call.Call // of an inference request, once admitted
-	awaited  *awaited   // nil: the body comes unasked
+	call     *call.Call      // of an inference request, once admitted
+	awaited  *awaited        // nil: the body comes unasked
+	trace    *tracing.Parent // nil: there is none
+	asked    time.Time       // when an answer was asked for, of a request whose spans are recorded
 	// wantsStream is known once the request is parsed; a node words an error's content type
 	// by it.
 	wantsStream bool
+	streams     bool // the answer is one
 }
 
 // Serve answers one request of a client and tells what became of it. It panics with
@@ -74,11 +78,16 @@ func (s *Settings) Serve(w http.ResponseWriter, r *http.Request, entry Entry) *R
 			panic(p)
 		}
 	}()
+	q.trace = tracing.From(r.Context(), r.Header)
+	q.record.TraceID = q.trace.TraceID()
 	q.awaits()
 	goesOn := q.enter() // paths, Host, Origin, methods: as a node does before any handler
 	q.record.Endpoint = endpoint(q.route)
+	if q.route.Path != "" {
+		q.record.Operation, q.record.Dialect = q.route.Operation.String(), q.route.Dialect.String()
+	}
 	if q.passes {
-		q.record.Endpoint = "pass"
+		q.record.Endpoint, q.record.Operation, q.record.Dialect = "pass", "", "" // nobody knows what it asks
 	}
 	s.engine.observer.Began(q.record.Endpoint)
 	observed = true
@@ -97,6 +106,7 @@ func (q *request) serve() {
 	defer q.engine.leave()
 	var err error
 	q.tenant, err = q.identify()
+	q.record.Tenant = q.tenant
 	switch {
 	case slices.Contains(q.r.Header.Values("Via"), "1.1 "+q.engine.via):
 		err = errLoop
@@ -139,6 +149,9 @@ func (q *request) reply(body []byte) error {
 		return err
 	}
 	q.call = c
+	if q.trace.Records() {
+		q.asked = time.Now()
+	}
 	switch {
 	case c.Request.Task == wire.Unload && q.site.ignoresUnload():
 		q.ignoreUnload(c)
@@ -185,6 +198,7 @@ func (q *request) admit(body []byte) (*call.Call, error) {
 		Patient:   q.item,
 		Tenant:    q.tenant,
 		Upstream:  call.NewUpstream(q.tries.Retries()),
+		Trace:     q.trace,
 	}
 	if q.config.Cache != nil || q.config.Coalesce != nil || q.config.Embed != nil && parsed.Route.Operation == wire.Embed {
 		q.share(c, model)
@@ -204,6 +218,7 @@ func (q *request) settle() {
 	}
 	if q.call.Cached != nil {
 		q.settleShared(rec)
+		q.traceShared(rec)
 	}
 	rec.Model, rec.Stream = q.call.Request.Model.Short(), q.call.Request.Stream
 	_, rec.Route = q.call.Upstream.Route()
@@ -256,6 +271,7 @@ func (q *request) head(status int) {
 		// other handlers it does not know that the client waits.
 		q.w.Header().Set("Connection", "close")
 	}
+	q.timing()
 	q.w.WriteHeader(status)
 }
 
