@@ -11,6 +11,7 @@ type caddyfileFields struct {
 	Slots   int
 
 	Words  []string // what else stands in the global options
+	Site   []string // what else stands in the site
 	Cache  []string // what stands in the block cache; nil: no such block
 	Shared bool     // all clients of all gateways share their answers
 	Body   string   // what plain Caddy answers to everything; "": it asks the nodes
@@ -42,6 +43,9 @@ var plainCaddyfile = template.Must(template.New("").Parse(`{
 
 http://:{{.Port}} {
 	bind 127.0.0.1
+{{- range .Site}}
+	{{.}}
+{{- end}}
 {{- if .Gateway}}
 	ollama
 {{- else}}

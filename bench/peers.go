@@ -78,6 +78,7 @@ type setup struct {
 	counts func(addr string) (account, error) // what a node has done so far; nil: nobody asks
 
 	words  map[string][]string // what else stands in the global options of the gateways
+	sites  map[string][]string // what else stands in the sites of the gateways
 	caches map[string][]string // what stands in the block cache of the gateways that have one
 	body   string              // what plain Caddy answers to everything; "": it asks the nodes
 	redis  bool                // there is a redis-server
@@ -285,7 +286,7 @@ func (f *fleet) startCaddy(ctx context.Context, name, binary string, nodes []str
 	var text bytes.Buffer
 	if err := f.setup.config.Execute(&text, caddyfileFields{
 		Admin: p.admin, Port: port, Gateway: isGateway(name), Nodes: nodes, Slots: f.setup.slots,
-		Words: f.setup.words[name], Cache: cache, Shared: f.setup.redis, Body: f.setup.body,
+		Words: f.setup.words[name], Site: f.setup.sites[name], Cache: cache, Shared: f.setup.redis, Body: f.setup.body,
 	}); err != nil {
 		return nil, nil, err
 	}

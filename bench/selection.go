@@ -15,10 +15,11 @@ type selection struct {
 	caches    []scenario
 	hoards    []hoard
 	sharings  []scenario
+	watchings []scenario
 }
 
 func everything(s settings) selection {
-	return selection{scenarios(s), drills(), crowds(s.quick), routings(), cacheScenarios(s), hoards(s.quick), sharingScenarios(s)}
+	return selection{scenarios(s), drills(), crowds(s.quick), routings(), cacheScenarios(s), hoards(s.quick), sharingScenarios(s), telemetryScenarios(s)}
 }
 
 func (s *selection) names() (names []string) {
@@ -43,6 +44,9 @@ func (s *selection) names() (names []string) {
 	for _, sc := range s.sharings {
 		names = append(names, sc.name)
 	}
+	for _, sc := range s.watchings {
+		names = append(names, sc.name)
+	}
 	return names
 }
 
@@ -62,6 +66,7 @@ func (s *selection) choose(parts string) error {
 	s.caches = slices.DeleteFunc(s.caches, func(sc scenario) bool { return other(sc.name) })
 	s.hoards = slices.DeleteFunc(s.hoards, func(h hoard) bool { return other(h.name) })
 	s.sharings = slices.DeleteFunc(s.sharings, func(sc scenario) bool { return other(sc.name) })
+	s.watchings = slices.DeleteFunc(s.watchings, func(sc scenario) bool { return other(sc.name) })
 	if len(s.names()) == 0 {
 		return fmt.Errorf("no scenario %q; there are %s", parts, strings.Join(all, ", "))
 	}
