@@ -7,6 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
+	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
 const canary = "canary-prompt-8f3a"
@@ -74,12 +80,16 @@ func TestTelemetry_TheAccessLogTellsWhatBecameOfARequest(t *testing.T) {
 	var line struct {
 		Ollama struct {
 			RequestID    string  `json:"request_id"`
+			TraceID      string  `json:"trace_id"`
 			Endpoint     string  `json:"endpoint"`
+			Operation    string  `json:"operation"`
+			Dialect      string  `json:"dialect"`
 			Outcome      string  `json:"outcome"`
 			Model        string  `json:"model"`
 			Node         string  `json:"node"`
 			Attempts     int     `json:"attempts"`
 			Route        string  `json:"route"`
+			FirstToken   float64 `json:"time_to_first_token"`
 			FirstByte    float64 `json:"first_byte"`
 			OutputTokens int     `json:"output_tokens"`
 		} `json:"ollama"`
@@ -92,9 +102,33 @@ func TestTelemetry_TheAccessLogTellsWhatBecameOfARequest(t *testing.T) {
 		return json.Unmarshal(text, &line) == nil
 	})
 	got := line.Ollama
-	if got.RequestID != id || id == "" || got.Endpoint != "v1_chat_completions" || got.Outcome != "ok" || got.Model != "fast:latest" ||
-		got.Node == "" || got.Attempts != 1 || got.Route != "only" || got.FirstByte <= 0 || got.OutputTokens == 0 {
+	if got.RequestID != id || id == "" || got.Endpoint != "v1_chat_completions" || got.Operation != "chat" || got.Dialect != "openai" || got.TraceID != "" || got.Outcome != "ok" || got.Model != "fast:latest" ||
+		got.Node == "" || got.Attempts != 1 || got.Route != "only" || got.FirstByte <= 0 || got.FirstToken != got.FirstByte || got.OutputTokens == 0 {
 		t.Errorf("got %+v for request %s", got, id)
+	}
+}
+
+func TestTelemetry_EachFieldOfTheAccessLogIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := zapcore.NewMapObjectEncoder()
+	record := gateway.Record{
+		RequestID: "x", TraceID: "x", Tenant: "x", Endpoint: "x", Operation: "x", Dialect: "x", Model: "x", Route: "x",
+		FirstByte: 1, Tries: []call.Try{{}}, Totals: wire.Totals{OutputTokens: 1}, Coalesced: true,
+		Cache: call.CacheResult{Status: call.Hit, Detail: "x", Texts: call.Texts{Items: 1}},
+	}
+	if err := (recordFields{&record}).MarshalLogObject(fields); err != nil {
+		t.Fatal(err)
+	}
+	if len(fields.Fields) < 24 {
+		t.Errorf("only %d fields are looked at", len(fields.Fields))
+	}
+	for name := range fields.Fields {
+		if !strings.Contains(string(doc), "`"+name+"`") {
+			t.Errorf("docs/metrics.md says nothing of %s", name)
+		}
 	}
 }
 
