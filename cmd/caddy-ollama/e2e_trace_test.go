@@ -166,7 +166,7 @@ func (l *listening) has(traceparent string) bool {
 	return slices.Contains(l.heard, traceparent)
 }
 
-// tracing is the example of docs/tracing.md. The first node fails once for who says so.
+// tracing is a gateway as docs/tracing.md says. The first node fails once for who says so.
 const tracing = `{
 	admin off
 	persist_config off

@@ -264,9 +264,12 @@ func TestTrace_SpansTellOfTriesAndReplays(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		rig, _, good := faultRig(t, Config{}, status(500, `{"error":"llama runner process has terminated: exit status 2"}`))
-		told := &toldNode{Handler: good.Handler}
-		good.Handler = told
+		bad := &faulty{Handler: goldenNode(t, 0.01)}
+		told := &toldNode{Handler: goldenNode(t, 0.01)}
+		rig := newRig(t, rigOptions{warm: true}, bad, told)
+		bad.mu.Lock()
+		bad.infer = status(500, `{"error":"llama runner process has terminated: exit status 2"}`)
+		bad.mu.Unlock()
 		r := newTraced(t, rig)
 		r.ask("retried", chatBody)
 		synctest.Wait()
