@@ -79,7 +79,10 @@ http://127.0.0.1:%[5]s {
 }
 `
 
-// trip has both nodes fail for who says the word: they end as told, and repeat something.
+// word has the nodes fail in the nth way.
+func word(n int) string { return fmt.Sprintf("trip-%d.", n) }
+
+// trip has a node fail as told for who says the word.
 func trip(t *testing.T, word string, fault map[string]any) string {
 	t.Helper()
 	fault["contains"] = word
@@ -169,15 +172,23 @@ func TestCanary_WhatIsSaidIsNowhereElse(t *testing.T) {
 	redis, spans, home := redistest.Start(t), startCollector(t), t.TempDir()
 	sim := []string{"--slots", "4", "--models", "sim-small,sim-embed", "--scale", "0.05"}
 	says := `{"error":"` + nodesCanary + `"}`
-	trips := map[string]map[string]any{
-		"trip-500": {"status": 500, "body": says}, "trip-400": {"status": 400, "body": says}, "trip-404": {"status": 404, "body": says},
-		"trip-503": {"status": 503, "body": says}, "trip-record": {"bad_line": says, "frames": 2}, "trip-first": {"bad_line": says},
-		"trip-junk": {"bad_line": nodesCanary, "frames": 2}, "trip-page": {"status": 200, "type": "text/html", "body": "<h1>" + nodesCanary},
-		"trip-reset": {"end": "reset", "frames": 3}, "trip-clean": {"end": "clean", "frames": 3}, "trip-crash": {"crash": true, "frames": 2},
-		"trip-away": {"redirect": "http://127.0.0.1:1/" + nodesCanary},
+	// First what ends a stream in its middle: the others have the nodes ejected for a while.
+	trips := []map[string]any{
+		{"end": "clean", "frames": 3},
+		{"bad_line": says, "frames": 2},
+		{"bad_line": nodesCanary, "frames": 2},
+		{"end": "reset", "frames": 3},
+		{"crash": true, "frames": 2},
+		{"status": 400, "body": says},
+		{"status": 404, "body": says},
+		{"status": 503, "body": says},
+		{"status": 500, "body": says},
+		{"bad_line": says},
+		{"status": 200, "type": "text/html", "body": "<h1>" + nodesCanary},
+		{"redirect": "http://127.0.0.1:1/" + nodesCanary},
 	}
-	for word, fault := range trips {
-		sim = append(sim, "--fault", trip(t, word, fault))
+	for i, fault := range trips {
+		sim = append(sim, "--fault", trip(t, word(i), fault))
 	}
 	_, nodes := startSimulate(t, 2, sim...)
 	if err := os.WriteFile(filepath.Join(home, "keys"), fmt.Appendf(nil, "alice %x\n", sha256.Sum256([]byte(keyCanary))), 0o600); err != nil {
@@ -218,9 +229,9 @@ func TestCanary_WhatIsSaidIsNowhereElse(t *testing.T) {
 	} {
 		c.ask(t.Context(), http.MethodPost, well[0][0], well[0][1], header)
 	}
-	for word := range trips {
-		for _, q := range []string{`{"model":"sim-small","stream":false,`, `{"model":"sim-small",`} {
-			body := q + `"messages":[{"role":"user","content":"` + promptCanary + " " + word + `"}]}`
+	for i := range trips {
+		for _, q := range []string{`{"model":"sim-small","stream":true,`, `{"model":"sim-small","stream":false,`} {
+			body := q + `"messages":[{"role":"user","content":"` + promptCanary + " " + word(i) + `"}]}`
 			c.ask(t.Context(), http.MethodPost, "/api/chat", body)
 			c.ask(t.Context(), http.MethodPost, "/v1/chat/completions", body)
 			c.ask(t.Context(), http.MethodPost, "/v1/messages", strings.Replace(body, "{", `{"max_tokens":64,`, 1))
