@@ -65,9 +65,9 @@ func (b *promptBatch) ask(q *request, body []byte) error {
 		err := q.reply(body)
 		switch {
 		case err == nil:
-			b.giveUp(q.asked, false)
+			b.giveUp(q.itemModel, false)
 			return nil
-		case errors.Is(err, schedule.ErrStopping), b.gaveUp(q.asked):
+		case errors.Is(err, schedule.ErrStopping), b.gaveUp(q.itemModel):
 			return err
 		case statusOf(err) != http.StatusServiceUnavailable:
 			// A node that dies while it loads takes along all who wait for that. Asked again once: the
@@ -78,7 +78,7 @@ func (b *promptBatch) ask(q *request, body []byte) error {
 			}
 			faulted = true
 		case paused >= itemPatience:
-			b.giveUp(q.asked, true)
+			b.giveUp(q.itemModel, true)
 			return err
 		}
 		select {

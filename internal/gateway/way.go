@@ -31,24 +31,24 @@ type Entry struct {
 // A request is one HTTP request on its way.
 type request struct {
 	*Settings
-	site     *Site
-	siteName string
-	user     string // of another handler, not of a key
-	hostRule bool
-	w        http.ResponseWriter
-	r        *http.Request
-	route    wire.Route
-	param    string // what stands in the place of :name in the route
-	passes   bool   // a route of the site's own, sent on unseen
-	item     bool   // of a batch of prompts
-	asked    string // by an item: the key of the model's name, once it is known
-	began    time.Time
-	tenant   string // whose verified key the request presents, "" on a site without keys
-	record   *Record
-	call     *call.Call      // of an inference request, once admitted
-	awaited  *awaited        // nil: the body comes unasked
-	trace    *tracing.Parent // nil: there is none
-	asked    time.Time       // when an answer was asked for, of a request whose spans are recorded
+	site      *Site
+	siteName  string
+	user      string // of another handler, not of a key
+	hostRule  bool
+	w         http.ResponseWriter
+	r         *http.Request
+	route     wire.Route
+	param     string // what stands in the place of :name in the route
+	passes    bool   // a route of the site's own, sent on unseen
+	item      bool   // of a batch of prompts
+	itemModel string // asked for by an item: the key of its name, once it is known
+	began     time.Time
+	tenant    string // whose verified key the request presents, "" on a site without keys
+	record    *Record
+	call      *call.Call      // of an inference request, once admitted
+	awaited   *awaited        // nil: the body comes unasked
+	trace     *tracing.Parent // nil: there is none
+	asked     time.Time       // when an answer was asked for, of a request whose spans are recorded
 	// wantsStream is known once the request is parsed; a node words an error's content type
 	// by it.
 	wantsStream bool
@@ -173,7 +173,7 @@ func (q *request) admit(body []byte) (*call.Call, error) {
 	class := q.site.class
 	if q.item {
 		class, parsed.Stream = call.Batch, false // its answer is one object, whatever it says
-		q.asked = parsed.Model.Key()
+		q.itemModel = parsed.Model.Key()
 	}
 	if parsed.Stream {
 		q.announceEvents()
