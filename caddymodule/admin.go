@@ -38,6 +38,7 @@ func (admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: nodesPath, Handler: caddy.AdminHandlerFunc(serveNodes)},
 		{Pattern: nodesPath + "/", Handler: caddy.AdminHandlerFunc(serveNode)},
+		{Pattern: statusPath, Handler: caddy.AdminHandlerFunc(serveReport)},
 		{Pattern: cachePath, Handler: caddy.AdminHandlerFunc(serveCache)},
 		{Pattern: purgePath, Handler: caddy.AdminHandlerFunc(servePurge)},
 		{Pattern: entriesPath, Handler: caddy.AdminHandlerFunc(serveEntry)},

@@ -6,6 +6,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
+	"github.com/caddy-ollama/caddy-ollama/internal/status"
 	"github.com/caddy-ollama/caddy-ollama/internal/telemetry"
 )
 
@@ -21,6 +22,24 @@ type engine struct {
 	*gateway.Engine
 	log     *logRelay
 	metrics *telemetry.Metrics
+	history *status.History
+}
+
+// An observer counts what happens for scrapes, and remembers the last minutes of it for the status
+// page. What only metrics want to know goes to them alone.
+type observer struct {
+	*telemetry.Metrics
+	history *status.History
+}
+
+func (o observer) Chosen(reason string) {
+	o.Metrics.Chosen(reason)
+	o.history.Chosen()
+}
+
+func (o observer) Ended(r *gateway.Record) {
+	o.Metrics.Ended(r)
+	o.history.Ended(r)
 }
 
 // loadEngine takes a reference on the engine; it makes the engine if there is none.
@@ -29,8 +48,9 @@ func loadEngine() (*engine, error) {
 		log := newLogRelay()
 		e := gateway.NewEngine(log.logger())
 		metrics := telemetry.New(e.State)
-		e.Observe(metrics)
-		return &engine{Engine: e, log: log, metrics: metrics}, nil
+		history := status.NewHistory(func() int { return waitingIn(e.Queue()) })
+		e.Observe(observer{metrics, history})
+		return &engine{Engine: e, log: log, metrics: metrics, history: history}, nil
 	})
 	if err != nil {
 		return nil, err

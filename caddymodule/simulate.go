@@ -175,8 +175,8 @@ func (s *simulated) Close() {
 }
 
 // startSimulatedFleet starts nodes on free loopback ports that run as long as the process, and
-// names them sim-1, sim-2, ...
-func startSimulatedFleet(count, slots int) (upNodes, error) {
+// names them sim-1, sim-2, ... The faults are the last one's.
+func startSimulatedFleet(count, slots int, faults ...simnode.Fault) (upNodes, error) {
 	listeners, err := listenInARow("127.0.0.1:0", count)
 	if err != nil {
 		return upNodes{}, fmt.Errorf("starting simulated nodes: %w", err)
@@ -184,6 +184,11 @@ func startSimulatedFleet(count, slots int) (upNodes, error) {
 	fleet := upNodes{origin: "the simulation", slots: slots}
 	for i, ln := range listeners {
 		s := startSimulated(ln, simnode.Options{Models: simnode.SimModels(), Slots: slots, Restart: supervised}, simnode.ServerOptions{})
+		if i == count-1 {
+			if err := s.node.SetFaults(faults...); err != nil {
+				return upNodes{}, err
+			}
+		}
 		n, err := parseNode(s.url)
 		if err != nil {
 			return upNodes{}, err

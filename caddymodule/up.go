@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,7 @@ import (
 
 var upCommand = caddycmd.Command{
 	Name:  "up",
-	Usage: "[--node URL]... [--listen ADDR:PORT] [--https PORT] [--log-level LEVEL] [--print-config]",
+	Usage: "[--demo|--node URL...] [--listen ADDR:PORT] [--https PORT] [--log-level LEVEL] [--print-config]",
 	Short: "Serves Ollama nodes as one, without a file",
 	Long: `
 Serves Ollama's API in front of one node or many, and needs no file for it.
@@ -26,6 +27,9 @@ Serves Ollama's API in front of one node or many, and needs no file for it.
 The nodes are those of --node (once for each), else of OLLAMA_NODES (separated by commas), else
 of OLLAMA_HOST, else http://127.0.0.1:11434. OLLAMA_NUM_PARALLEL is the number of slots of each.
 If nothing is named and nobody listens on 127.0.0.1:11434, three simulated nodes are started.
+
+With --demo there are three simulated nodes and clients that ask them all the time: something to
+look at. The status page shows it, and "top".
 
 The API is on http://localhost:8080 and, with a certificate of Caddy's local authority, on
 https://localhost:8443. Only this machine can connect. --listen moves the first:
@@ -37,11 +41,13 @@ https://localhost:8443. Only this machine can connect. --listen moves the first:
 Who can connect from elsewhere may not change what the nodes have: when --listen says more
 than this machine, "manage" is denied on both.
 
-The admin endpoint is a socket in Caddy's data directory that only this user can reach;
-"nodes" asks it. No configuration is saved, no trust store is touched, no root is needed.
+On /status there is a page that shows what the gateway does, for this machine alone. The admin
+endpoint is a socket in Caddy's data directory that only this user can reach; "nodes" and "top"
+ask it. No configuration is saved, no trust store is touched, no root is needed.
 `,
 	CobraFunc: func(cmd *cobra.Command) {
 		f := cmd.Flags()
+		f.Bool("demo", false, "serve three simulated nodes, with clients that ask them all the time")
 		f.StringArray("node", nil, "URL of an Ollama node, once for each node")
 		f.String("listen", defaultListen, "where HTTP is served: ADDR, ADDR:PORT, or :PORT for every address")
 		f.String("https", defaultHTTPS, "port of HTTPS on localhost, or off")
@@ -85,6 +91,9 @@ func up(cmd *cobra.Command) error {
 		return fmt.Errorf("the gateway does not start: %w", err)
 	}
 	announce(cmd.Context(), cmd.OutOrStdout(), plan)
+	if plan.demo {
+		(&demo{url: plan.http.url("http")}).run(context.Background()) // ends with the process
+	}
 	select {} // a signal ends the process; nothing after this runs
 }
 
@@ -120,6 +129,14 @@ func planUp(cmd *cobra.Command) (upPlan, error) {
 	if err != nil {
 		return p, err
 	}
+	if f.Bool("demo") {
+		if len(nodes) > 0 {
+			return p, errors.New("--demo has nodes of its own; leave out --node")
+		}
+		p.demo = true
+		p.found, err = startSimulatedFleet(simulatedFleet, demoSlots, demoFault())
+		return p, err
+	}
 	if p.found, err = findNodes(nodes, os.Getenv); err != nil {
 		return p, err
 	}
@@ -151,7 +168,10 @@ const simulatedFleet = 3
 
 // notice says loudly that nothing here is real, if that is so.
 func (p upPlan) notice(w io.Writer) {
-	if p.simulated {
+	switch {
+	case p.demo:
+		io.WriteString(w, demoNotice)
+	case p.simulated:
 		io.WriteString(w, simulationNotice)
 	}
 }

@@ -28,6 +28,7 @@ const upGrace = 10 * time.Second
 type upPlan struct {
 	found     upNodes
 	simulated bool // the nodes are
+	demo      bool // they are, and there are clients, too
 	http      upListener
 	https     *upListener // nil: off
 	socket    string      // of the admin endpoint, absolute

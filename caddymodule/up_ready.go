@@ -99,7 +99,7 @@ func (p upPlan) readyText(s *fleet.Snapshot) string {
 	}
 
 	served := servedModels(s)
-	fmt.Fprintf(&b, "\n  models: %s\n\n  Try:\n  %s\n\n", modelList(served), tryLine(p.http.url("http"), served))
+	fmt.Fprintf(&b, "\n  models: %s\n\n  status: %s/status/ or, in a terminal, caddy-ollama top\n\n  Try:\n  %s\n\n", modelList(served), p.http.url("http"), tryLine(p.http.url("http"), served))
 	return b.String()
 }
 
