@@ -181,8 +181,9 @@ func (p *Page) leave() {
 
 // An update is what an event carries.
 type update struct {
-	HTML    string `json:"html"`
-	History Series `json:"history"`
+	HTML    string    `json:"html"`
+	Since   time.Time `json:"since"`
+	History Series    `json:"history"`
 }
 
 // render gives an event. All streams share one that is young enough, so that many open pages cost
@@ -201,7 +202,7 @@ func (p *Page) render() ([]byte, bool) {
 	if err := pageTemplate.ExecuteTemplate(&html, "live", view{&report}); err != nil {
 		return nil, false
 	}
-	body, err := json.Marshal(update{html.String(), report.History})
+	body, err := json.Marshal(update{html.String(), report.Since, report.History})
 	if err != nil {
 		return nil, false
 	}

@@ -151,10 +151,11 @@ func (v view) Ago(t time.Time) string {
 	return Span(max(0, v.At.Sub(t)).Seconds())
 }
 
-// MinutesBack are the minutes with the newest first, as they are read.
+// MinutesBack are the minutes with the newest first, as they are read, from when there was a gateway.
 func (v view) MinutesBack() []Minute {
+	lived := int(v.At.Sub(v.Since)/time.Minute) + 1
 	back := make([]Minute, 0, len(v.Minutes))
-	for i := len(v.Minutes) - 1; i >= 0; i-- {
+	for i := len(v.Minutes) - 1; i >= 0 && len(back) < lived; i-- {
 		back = append(back, v.Minutes[i])
 	}
 	return back

@@ -11,7 +11,8 @@
 		}
 	}
 
-	// morph makes the children of a node those of another, and keeps those that are the same.
+	// morph makes the children of a node those of another, and keeps those that are the same. What is
+	// open stays so.
 	function morph(to, from) {
 		const want = from.childNodes;
 		for (let i = 0; i < want.length; i++) {
@@ -23,10 +24,10 @@
 				to.replaceChild(document.importNode(b, true), a);
 			} else if (a.nodeType === Node.ELEMENT_NODE) {
 				for (const name of b.getAttributeNames()) {
-					if (a.getAttribute(name) !== b.getAttribute(name)) a.setAttribute(name, b.getAttribute(name));
+					if (name !== "open" && a.getAttribute(name) !== b.getAttribute(name)) a.setAttribute(name, b.getAttribute(name));
 				}
 				for (const name of a.getAttributeNames()) {
-					if (!b.hasAttribute(name)) a.removeAttribute(name);
+					if (name !== "open" && !b.hasAttribute(name)) a.removeAttribute(name);
 				}
 				morph(a, b);
 			} else if (a.nodeValue !== b.nodeValue) {
@@ -37,6 +38,8 @@
 	}
 
 	const parts = ["live-a", "live-b"].map((id) => document.getElementById(id));
+	// The plots say it, too, and on a phone the table is long.
+	if (innerWidth <= 700) parts[1].querySelector("details").open = false;
 	function show(html) {
 		const doc = new DOMParser().parseFromString(html, "text/html");
 		for (const part of parts) morph(part, doc.getElementById(part.id));
@@ -68,13 +71,21 @@
 			data: (h) => [h.waiting], say: (h, i) => h.waiting[i] + " waiting" },
 	];
 
-	let history = null;
+	let history = null, first = 0; // the first step that is drawn
+
+	// A young gateway has its few steps drawn wide: there is nothing before them.
+	function take(update) {
+		const h = update.history, n = h.answered.length;
+		const age = (Date.parse(h.end) - Date.parse(update.since)) / 1000 / h.step;
+		first = Math.max(0, n - Math.max(12, Math.ceil(age)));
+		return h;
+	}
 	const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 	function dataOf(p) {
 		const end = Date.parse(history.end) / 1000, n = history.answered.length;
 		// A step is drawn at its middle.
-		return [history.answered.map((_, i) => end - (n - i - 0.5) * history.step), ...p.data(history)];
+		return [history.answered.map((_, i) => end - (n - i - 0.5) * history.step), ...p.data(history)].map((values) => values.slice(first));
 	}
 
 	function draw(p) {
@@ -84,33 +95,33 @@
 		p.u = new uPlot({
 			width: box.clientWidth, height: 150, legend: { show: false }, padding: [8, 4, 0, 0],
 			cursor: { y: false, points: { show: !p.bars }, drag: { x: false, y: false } },
-			scales: { x: { time: true }, y: { range: (u, min, max) => [0, Math.max(p.least, max * 1.08 || 0)] } },
+			scales: { x: { time: true, range: (u, min, max) => [min - history.step / 2, max + history.step / 2] }, y: { range: (u, min, max) => [0, Math.max(p.least, max * 1.08 || 0)] } },
 			axes: [
-				{ ...axis, space: 64, size: 26, values: (u, times) => times.map((t) => new Date(t * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false })) },
+				{ ...axis, space: 72, size: 26, values: (u, times, at, space, apart) => times.map((t) => apart < 60 ? clock(t) : clock(t).slice(0, -3)) },
 				{ ...axis, size: 52, space: 34, incrs: p.whole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] : undefined, values: (u, ys) => ys.map(p.write) },
 			],
 			series: [{}, ...p.lines.map(([name, label]) => {
 				const c = colour(name);
-				return p.bars ? { label, fill: c, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.82, 12], gap: 0 }) }
+				return p.bars ? { label, fill: c, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.8, 40], gap: 0 }) }
 					: { label, stroke: c, width: 2, fill: p.area ? c + "2e" : undefined, spanGaps: false, points: { size: 5, fill: c, width: 0 } };
 			})],
 			hooks: { setCursor: [(u) => {
 				const i = u.cursor.idx;
-				const text = i == null || !history.answered.length ? "" : clock(u.data[0][i]) + ": " + p.say(history, i);
+				const text = i == null || i >= u.data[0].length ? "" : clock(u.data[0][i]) + ": " + p.say(history, first + i);
 				if (output.textContent !== text) output.textContent = text;
 			}] },
 		}, dataOf(p), box);
 	}
 
-	function plot(next) {
-		const first = history === null;
-		history = next;
-		if (first) document.getElementById("plots").hidden = false;
+	function plot(update) {
+		const begins = history === null;
+		history = take(update);
+		if (begins) document.getElementById("plots").hidden = false;
 		for (const p of plots) {
-			if (first) draw(p);
+			if (begins) draw(p);
 			else p.u.setData(dataOf(p));
 		}
-		if (!first) return;
+		if (!begins) return;
 		const redraw = () => plots.forEach(draw);
 		matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 		new ResizeObserver(() => plots.forEach((p) => {
@@ -123,7 +134,7 @@
 				const step = { ArrowLeft: -1, ArrowRight: 1 }[e.key];
 				if (!step) return;
 				e.preventDefault();
-				const n = history.answered.length, at = p.u.cursor.idx;
+				const n = p.u.data[0].length, at = p.u.cursor.idx;
 				const i = Math.min(n - 1, Math.max(0, (at == null ? n - (step < 0 ? 0 : 1) : at) + step));
 				p.u.setCursor({ left: p.u.valToPos(p.u.data[0][i], "x"), top: 1 });
 			});
@@ -136,7 +147,7 @@
 		source.onmessage = (e) => {
 			const update = JSON.parse(e.data);
 			show(update.html);
-			plot(update.history);
+			plot(update);
 			tell("live", "live");
 		};
 		source.onerror = () => {
