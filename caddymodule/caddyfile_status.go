@@ -32,6 +32,9 @@ func parseStatus(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
 	if handler.Path = onlyPath(matchers); handler.Path != "" {
 		if err := checkStatusPath(handler.Path); err != nil {
 			return nil, h.WrapErr(err)
@@ -41,9 +44,6 @@ func parseStatus(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 			return nil, err
 		}
 		matchers = caddy.ModuleMap{"path": both}
-	}
-	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
-		return nil, err
 	}
 	return h.NewRoute(matchers, handler), nil
 }

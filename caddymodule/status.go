@@ -56,6 +56,21 @@ func (h *StatusHandler) Provision(ctx caddy.Context) error {
 	if err := checkStatusPath(h.Path); err != nil {
 		return err
 	}
+	if err := h.readAllow(); err != nil {
+		return err
+	}
+	h.host, _ = os.Hostname() // without it one name less is known
+	h.page = status.NewPage(currentReport, status.Options{})
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("getting the events app: %w", err)
+	}
+	// A reload tells of it too: the page then opens its stream at the new configuration.
+	return events.(*caddyevents.App).On("stopping", closing{h.page})
+}
+
+// readAllow reads the words of Allow.
+func (h *StatusHandler) readAllow() error {
 	for _, text := range h.Allow {
 		if text == "any" {
 			h.any = true
@@ -67,14 +82,7 @@ func (h *StatusHandler) Provision(ctx caddy.Context) error {
 		}
 		h.allowed = append(h.allowed, prefix)
 	}
-	h.host, _ = os.Hostname() // without it one name less is known
-	h.page = status.NewPage(currentReport, status.Options{})
-	events, err := ctx.App("events")
-	if err != nil {
-		return fmt.Errorf("getting the events app: %w", err)
-	}
-	// A reload tells of it too: the page then opens its stream at the new configuration.
-	return events.(*caddyevents.App).On("stopping", closing{h.page})
+	return nil
 }
 
 // Cleanup ends the streams of a configuration that never ran or that ends without an event.

@@ -185,11 +185,12 @@ func TestStatus_InABrowser(t *testing.T) {
 	if page.eval(`kept.isConnected && getSelection().toString() === "study"`) != true {
 		t.Error("what was selected is gone when the page changes")
 	}
+	page.eval("getSelection().removeAllRanges()")
 	keep(t, page, "status-node-down")
 	page.until("the node is back", "!"+says("study is down"))
 
 	end()
-	end = s.load(40, 100*time.Millisecond)
+	end = s.load(40, 300*time.Millisecond)
 	page.until("it tells of requests refused", says("refused for want of room"))
 	keep(t, page, "status-overload")
 	end()

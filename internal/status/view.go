@@ -45,6 +45,9 @@ func (r *Report) Notices() []Notice {
 			continue
 		}
 		text := n.Name + " is " + StateText(n.State)
+		if n.State == "probation" {
+			text = n.Name + " is on probation"
+		}
 		if n.Reason != "" {
 			text += " (" + n.Reason + ")"
 		}

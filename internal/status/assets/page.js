@@ -98,7 +98,7 @@
 			scales: { x: { time: true, range: (u, min, max) => [min - history.step / 2, max + history.step / 2] }, y: { range: (u, min, max) => [0, Math.max(p.least, max * 1.08 || 0)] } },
 			axes: [
 				{ ...axis, space: 72, size: 26, values: (u, times, at, space, apart) => times.map((t) => apart < 60 ? clock(t) : clock(t).slice(0, -3)) },
-				{ ...axis, size: 52, space: 34, incrs: p.whole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] : undefined, values: (u, ys) => ys.map(p.write) },
+				{ ...axis, size: 52, space: 26, incrs: p.whole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] : undefined, values: (u, ys) => ys.map(p.write) },
 			],
 			series: [{}, ...p.lines.map(([name, label]) => {
 				const c = colour(name);
