@@ -1,7 +1,7 @@
 # One set of build flags everywhere (the defaults): another set would compile Caddy a second
 # time, which takes minutes.
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-engine test-caddy test-clients test-ops race lint fmt chaos fuzz bench bench-micro need-go need-cc need-redis need-npm need-prometheus
+.PHONY: help build demo run test test-engine test-caddy test-clients test-ops race lint fmt pictures chaos fuzz bench bench-micro need-go need-cc need-redis need-npm need-prometheus need-chromium
 
 GO      ?= go
 ENGINE  := ./internal/...
@@ -18,6 +18,9 @@ help: ## what there is to make
 build: need-go ## the binary, as bin/caddy-ollama
 	$(GO) build -o bin/caddy-ollama ./cmd/caddy-ollama
 
+demo: need-go ## simulated nodes and clients: http://localhost:8080/status/, and `caddy-ollama top`
+	$(GO) run ./cmd/caddy-ollama up --demo
+
 run: need-go ## the gateway on http://localhost:8080, no file needed
 	$(GO) run ./cmd/caddy-ollama up
 
@@ -27,7 +30,7 @@ test-engine: need-go need-cc need-redis ## the packages without Caddy, under the
 	$(GO) vet $(ENGINE)
 	$(GO) test -race -timeout 10m $(ENGINE)
 
-test-caddy: need-go need-redis need-prometheus ## the Caddy module, the commands and the binary, end to end
+test-caddy: need-go need-redis need-prometheus need-chromium ## the Caddy module, the commands and the binary, end to end
 	$(GO) vet $(CADDY)
 	$(GO) test -timeout 30m $(CADDY)
 
@@ -47,7 +50,7 @@ $(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json $(CLIEN
 	cd $(CLIENTS) && npm ci --ignore-scripts --loglevel=error
 	@touch $@
 
-race: need-go need-cc need-redis need-prometheus ## all packages under the race detector: compiles Caddy once more
+race: need-go need-cc need-redis need-prometheus need-chromium ## all packages under the race detector: compiles Caddy once more
 	$(GO) test -race -timeout 40m ./...
 
 lint: need-go ## gofumpt, vet and staticcheck, at pinned versions
@@ -57,6 +60,9 @@ lint: need-go ## gofumpt, vet and staticcheck, at pinned versions
 
 fmt: need-go ## rewrites what lint would complain of
 	$(GO) run $(GOFUMPT) -w .
+
+pictures: need-go need-chromium ## the pictures of docs/status.md, in some ten minutes
+	$(GO) test ./cmd/caddy-ollama -run TestStatus_InABrowser -count=1 -timeout 30m -args -status.pictures $(CURDIR)/docs/img
 
 chaos: need-go ## random faults under 200 clients for TIME (20s)
 	$(GO) test -run TestChaos -v -timeout 30m ./caddymodule -chaos.time $(or $(TIME),20s)
@@ -93,6 +99,12 @@ need-prometheus:
 	@command -v promtool >/dev/null && command -v prometheus >/dev/null || \
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy --no-install-recommends prometheus; } || \
 		{ echo "prometheus and its promtool are needed for the tests of rules and alerts: install prometheus (2.42 or newer)"; exit 1; }
+
+# A browser looks at the status page.
+need-chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy --no-install-recommends chromium; } || \
+		{ echo "a Chromium is needed for the test of the status page: install chromium"; exit 1; }
 
 # The npm clients want node 20; where it is older, npm brings another one for the tests alone.
 need-npm:

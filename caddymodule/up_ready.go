@@ -98,8 +98,12 @@ func (p upPlan) readyText(s *fleet.Snapshot) string {
 		b.WriteString("\n  No node answers yet. Requests are refused until one does; it is noticed by itself.\n")
 	}
 
-	served := servedModels(s)
-	fmt.Fprintf(&b, "\n  models: %s\n\n  status: %s/status/ or, in a terminal, caddy-ollama top\n\n  Try:\n  %s\n\n", modelList(served), p.http.url("http"), tryLine(p.http.url("http"), served))
+	served, url := servedModels(s), p.http.url("http")
+	fmt.Fprintf(&b, "\n  models: %s\n", modelList(served))
+	if strings.HasPrefix(url, "http://localhost") { // else its clients are not of this machine, by their address
+		fmt.Fprintf(&b, "\n  status: %s/status/ and, in a terminal, the command top\n", url)
+	}
+	fmt.Fprintf(&b, "\n  Try:\n  %s\n\n", tryLine(url, served))
 	return b.String()
 }
 

@@ -42,6 +42,8 @@ func TestReadyText_SaysWhatIsServed(t *testing.T) {
 
   models: all-minilm, qwen3:8b
 
+  status: http://localhost:8080/status/ and, in a terminal, the command top
+
   Try:
   curl http://localhost:8080/api/chat -d '{"model":"qwen3:8b","messages":[{"role":"user","content":"Why is the sky blue?"}]}'
 

@@ -204,8 +204,12 @@ func (b *browser) open(url string, l look) *tab {
 // show changes how the page is shown.
 func (p *tab) show(l look) {
 	p.t.Helper()
+	phone, dense := l.width < 600, 1.0
+	if phone {
+		dense = 1.5
+	}
 	p.call(p.session, "Emulation.setDeviceMetricsOverride", map[string]any{
-		"width": l.width, "height": l.height, "deviceScaleFactor": 1.5, "mobile": l.width < 600,
+		"width": l.width, "height": l.height, "deviceScaleFactor": dense, "mobile": phone,
 	}, nil)
 	p.call(p.session, "Emulation.setEmulatedMedia", map[string]any{
 		"features": []map[string]string{{"name": "prefers-color-scheme", "value": l.scheme}},

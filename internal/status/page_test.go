@@ -94,9 +94,18 @@ func TestPage_PathsAndMethods(t *testing.T) {
 		method, path string
 		want         int
 	}{
-		{"GET", "/", 200}, {"HEAD", "/", 200}, {"HEAD", "/events", 200}, {"GET", "/page.css", 200}, {"HEAD", "/uplot.js", 200},
-		{"GET", "/nothing", 404}, {"GET", "/assets/page.css", 404}, {"GET", "/../page.go", 404}, {"GET", "//", 404},
-		{"POST", "/", 405}, {"DELETE", "/events", 405}, {"OPTIONS", "/", 405},
+		{"GET", "/", 200},
+		{"HEAD", "/", 200},
+		{"HEAD", "/events", 200},
+		{"GET", "/page.css", 200},
+		{"HEAD", "/uplot.js", 200},
+		{"GET", "/nothing", 404},
+		{"GET", "/assets/page.css", 404},
+		{"GET", "/../page.go", 404},
+		{"GET", "//", 404},
+		{"POST", "/", 405},
+		{"DELETE", "/events", 405},
+		{"OPTIONS", "/", 405},
 	} {
 		resp := ask(p, test.method, test.path)
 		text := textOf(t, resp)
