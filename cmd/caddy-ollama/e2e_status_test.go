@@ -225,6 +225,35 @@ func TestStatus_InABrowser(t *testing.T) {
 	})
 }
 
+// One command gives a newcomer something to look at.
+func TestUp_DemoMoves(t *testing.T) {
+	t.Parallel()
+	g := startUp(t, nil, "--demo")
+	if !g.waitFor("http://localhost:"+g.httpPort+"/status/") || !strings.Contains(g.output(), "SIMULATED") {
+		t.Errorf("it does not say where to look and that nothing is real:\n%s", g.output())
+	}
+	var text string
+	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
+		text = mustAsk(t, g.env, "top", "--once")
+		if strings.Contains(text, "█") && strings.Contains(text, "sim-small ") { // a plot, and a speed
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("nothing has moved:\n%s", text)
+		}
+	}
+	resp, page := get(t, g.client("HTTP/2.0"), base("https", "localhost", g.tlsPort)+"/status/", "")
+	if resp.StatusCode != http.StatusOK || !strings.Contains(page, "sim-small") {
+		t.Errorf("the page over HTTPS: %d %.300s", resp.StatusCode, page)
+	}
+	if resp, _ := get(t, g.client("HTTP/1.1"), base("http", "127.0.0.1", g.httpPort)+"/status/", "evil.example.com"); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("a foreign Host sees the page: %d", resp.StatusCode)
+	}
+	if _, stderr, ok := ask(t, g.env, "up", "--demo", "--node", "http://10.0.0.1:11434"); ok || !strings.Contains(stderr, "leave out --node") {
+		t.Errorf("--demo takes --node: %s", stderr)
+	}
+}
+
 // checkKeyboard reads a value of a plot with the arrow keys.
 func checkKeyboard(t *testing.T, page *tab) {
 	t.Helper()

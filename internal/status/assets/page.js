@@ -115,6 +115,7 @@
 
 	function plot(update) {
 		const begins = history === null;
+		if (!begins && history.end === update.history.end) return; // no step has ended since
 		history = take(update);
 		if (begins) document.getElementById("plots").hidden = false;
 		for (const p of plots) {
