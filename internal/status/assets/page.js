@@ -55,10 +55,11 @@
 	const plots = [
 		{ id: "plot-requests", write: rate, least: 1, bars: true,
 			lines: [["--clients", "client’s"], ["--failed", "failed"], ["--overloaded", "no room"], ["--cache", "from the cache"], ["--answered", "by nodes"]],
-			// Bars on top of each other: the highest is drawn first, the others over it.
+			// Bars on top of each other: the highest is drawn first, the others over it. Nothing is no
+			// bar: its edge would show.
 			data: (h) => {
 				const sums = new Array(h.answered.length).fill(0), layers = [];
-				for (const [name] of stacked) layers.unshift(h[name].map((n, i) => sums[i] += n / h.step));
+				for (const [name] of stacked) layers.unshift(h[name].map((n, i) => (sums[i] += n / h.step, n ? sums[i] : null)));
 				return layers;
 			},
 			say: (h, i) => stacked.filter(([name], at) => at === 0 || h[name][i]).map(([name, word]) => rate(h[name][i] / h.step) + " " + word).join(", ") },
