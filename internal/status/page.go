@@ -115,6 +115,11 @@ func (p *Page) servePage(w http.ResponseWriter, r *http.Request) {
 // serveEvents streams the live part of the page until the client leaves, its time is over, or the
 // page is closed.
 func (p *Page) serveEvents(w http.ResponseWriter, r *http.Request) {
+	// Another site could not read them, but its pages could take all streams there are.
+	if from := r.Header.Get("Sec-Fetch-Site"); from != "" && from != "same-origin" && from != "none" {
+		http.Error(w, "streams are for this page", http.StatusForbidden)
+		return
+	}
 	if !p.enter() {
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "too many pages are open, or the server is leaving", http.StatusServiceUnavailable)

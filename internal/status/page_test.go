@@ -249,6 +249,19 @@ func TestStream_ThereAreSoMany(t *testing.T) {
 	})
 }
 
+func TestStream_IsNotForOtherSites(t *testing.T) {
+	for from, want := range map[string]int{"": 200, "same-origin": 200, "none": 200, "cross-site": 403, "same-site": 403} {
+		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodHead, "/", nil)
+		if from != "" {
+			r.Header.Set("Sec-Fetch-Site", from)
+		}
+		newPage(Options{}).Serve(w, r, "/events")
+		if w.Code != want {
+			t.Errorf("from %q: got %d, want %d", from, w.Code, want)
+		}
+	}
+}
+
 func TestStream_AllShareOneRendering(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rendered := 0
