@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -282,6 +281,6 @@ func (p *tab) wellBehaved(when string) {
 		p.t.Errorf("%s: in the console is\n%s", when, said)
 	}
 	if wide := p.eval("document.documentElement.scrollWidth - document.documentElement.clientWidth"); wide != 0.0 {
-		p.t.Errorf("%s: the page is %v pixels wider than its window: %v", when, wide, p.eval(fmt.Sprintf(`[...document.querySelectorAll("*")].filter((e) => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).slice(0, 5).map((e) => e.outerHTML.slice(0, 120)).join("\n")`)))
+		p.t.Errorf("%s: the page is %v pixels wider than its window: %v", when, wide, p.eval(`[...document.querySelectorAll("*")].filter((e) => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).slice(0, 5).map((e) => e.outerHTML.slice(0, 120)).join("\n")`))
 	}
 }
