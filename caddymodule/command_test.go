@@ -25,7 +25,7 @@ func TestCommands_HangUnderOneWord(t *testing.T) {
 		}
 	}
 	slices.Sort(names)
-	if want := []string{"batch", "cache", "key", "nodes", "simulate", "up"}; !slices.Equal(names, want) {
+	if want := []string{"batch", "cache", "key", "nodes", "simulate", "top", "up"}; !slices.Equal(names, want) {
 		t.Errorf("below ollama: got %q, want %q", names, want)
 	}
 }
