@@ -125,7 +125,7 @@ func TestKeys_AreReadAgainOnReloadAndNeverShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	load(t, config)
-	c := client(t, site, func(tr *http.Transport) { tr.DisableKeepAlives = true }) // a reload ends connections
+	c := overReloads(client(t, site, func(tr *http.Transport) { tr.DisableKeepAlives = true })) // a reload ends connections
 	status := func(header, value string) int { return askWithKey(t, c, "http://site/", header, value) }
 	for _, want := range []struct {
 		header, value string
