@@ -46,6 +46,9 @@ func (r recordFields) MarshalLogObject(e zapcore.ObjectEncoder) error {
 		e.AddInt("items", r.Items)
 		e.AddInt("items_failed", r.ItemsFailed)
 	}
+	if r.Reason != "" {
+		e.AddString("reason", string(r.Reason))
+	}
 	if r.Model == "" {
 		return nil
 	}

@@ -55,7 +55,7 @@ func TestTelemetry_AReloadResetsNothing(t *testing.T) {
 			return strings.Contains(scrape, series+fmt.Sprint(i)) && strings.Contains(scrape, `reason="first",result="ok"} 1`)
 		})
 		for _, want := range []string{
-			"caddy_ollama_requests_in_flight{endpoint=\"chat\"} 0", "caddy_ollama_node_up{node=", "caddy_ollama_queue_limit 512",
+			"caddy_ollama_requests_in_flight{endpoint=\"chat\",stream=\"true\"} 0", "caddy_ollama_node_up{node=", "caddy_ollama_queue_limit 512",
 			"caddy_ollama_node_requests_total{node=", "caddy_ollama_panics_total 0",
 			`caddy_ollama_route_choices_total{reason="trial"} 0`, "caddy_ollama_node_reloads_soon_total{node=",
 		} {

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
 	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
@@ -125,8 +126,16 @@ func words() map[string][]string {
 	}
 	return map[string][]string{
 		"outcome": outcomes, "endpoint": gateway.Endpoints, "state": states, "backend": cache.Backends[:],
-		"caddy_ollama_cache_requests_total result": {string(call.Hit), string(call.Stale), string(call.Miss), string(call.Bypass)},
-		"caddy_ollama_route_choices_total reason":  schedule.Choices[:],
+		"caddy_ollama_cache_requests_total result":              {string(call.Hit), string(call.Stale), string(call.Miss), string(call.Bypass)},
+		"caddy_ollama_route_choices_total reason":               schedule.Choices[:],
+		"caddy_ollama_retries_total result":                     attempt.RetryResults[:],
+		"caddy_ollama_node_health_checks_total result":          fleet.CheckResults[:],
+		"caddy_ollama_queue_wait_seconds_bucket result":         schedule.WaitResults[:],
+		"caddy_ollama_queue_wait_seconds_count result":          schedule.WaitResults[:],
+		"caddy_ollama_time_to_first_token_seconds_bucket cache": telemetry.Sources(),
+		"caddy_ollama_time_to_first_token_seconds_count cache":  telemetry.Sources(),
+		"caddy_ollama_request_duration_seconds_bucket cache":    telemetry.Sources(),
+		"caddy_ollama_request_duration_seconds_count cache":     telemetry.Sources(),
 	}
 }
 
@@ -379,5 +388,44 @@ func TestFaster_DividesTimesAndNothingElse(t *testing.T) {
 	r := got.Groups[0].Rules[0]
 	if got.Groups[0].Interval != "1000ms" || r.For != "5000ms" || !strings.Contains(r.Expr, "[30000ms]) > 60 and c offset 1440000ms > 14.4") {
 		t.Errorf("got\n%s", text)
+	}
+}
+
+var (
+	documented = regexp.MustCompile("(?m)^\\| (`[^|]*`) \\| (?:counter|gauge|histogram)[^|]* \\| ([^|]*)\\|")
+	quoted     = regexp.MustCompile("`([a-z_]+)`")
+)
+
+func TestDocs_ListEachMetricWithItsLabels(t *testing.T) {
+	text, err := os.ReadFile("../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := make(known)
+	for _, row := range documented.FindAllStringSubmatch(string(text), -1) {
+		labels := strings.FieldsFunc(row[2], func(r rune) bool { return r == ',' || r == ' ' })
+		slices.Sort(labels)
+		for _, name := range quoted.FindAllStringSubmatch(row[1], -1) {
+			full := name[1]
+			if strings.HasPrefix(full, "_") {
+				full = "caddy_ollama" + full
+			}
+			listed[full] = labels
+		}
+	}
+	for name, labels := range metrics(t) {
+		name, ok := strings.CutSuffix(name, "_count") // of a histogram
+		if !strings.HasPrefix(name, "caddy_ollama_") || strings.HasSuffix(name, "_bucket") || strings.HasSuffix(name, "_sum") {
+			continue
+		}
+		labels = slices.DeleteFunc(slices.Clone(labels), func(l string) bool { return ok && l == "le" })
+		slices.Sort(labels)
+		if got, there := listed[name]; !there || !slices.Equal(got, labels) {
+			t.Errorf("docs/metrics.md lists %s with %q, want %q", name, got, labels)
+		}
+		delete(listed, name)
+	}
+	for name := range listed {
+		t.Errorf("docs/metrics.md lists %s, which there is not", name)
 	}
 }

@@ -36,6 +36,12 @@ const (
 	Truncated    Outcome = "truncated" // an orderly end before the answer's own
 )
 
+// Outcomes lists all of them.
+var Outcomes = [...]Outcome{
+	OK, Refused, Canceled, ConnectError, TLSError, Busy, ModelMissing, RouteMissing, NoMemory, Forbidden, Redirected,
+	Failed, Reset, Timeout, Protocol, Truncated,
+}
+
 // kinds are what the outcomes say of a node's health.
 var kinds = map[Outcome]fleet.Kind{
 	OK: fleet.OK, Refused: fleet.Refused, Canceled: fleet.Canceled,

@@ -65,12 +65,6 @@ type Scheduler interface {
 	InFlight(*fleet.Node) int
 }
 
-// A Log is told of each node that was chosen and each try that has ended.
-type Log interface {
-	Chosen(reason string)
-	Tried(node, outcome string, took time.Duration)
-}
-
 // A Fleet learns from traffic, and knows what is usual.
 type Fleet interface {
 	Answered(*fleet.Node)
@@ -191,11 +185,19 @@ func (s *Step) begin(w *recording.Writer, c *call.Call) error {
 		s.Log.Chosen(g.Reason)
 		t := &try{Step: s, call: c, sends: body, texts: texts, grant: g, recording: w, began: time.Now(), run: s.Suspects.Running(g.Node.Name(), fingerprint)}
 		t.beginSpan()
+		reason := Outcome(c.Upstream.LastOutcome())
 		err = t.begin()
+		c.Upstream.Waited(time.Since(t.began))
 		if err == nil {
+			began := Outcome("") // how it ends is not known, and not asked: a pump may be writing it
+			if c.Whole {
+				began = t.outcome
+			}
+			s.retried(reason, began)
 			return nil // the grant and the rest of the answer are the pump's now
 		}
 		fault, again := s.weigh(w, t, err)
+		s.retried(reason, t.outcome)
 		t.run.Done()
 		g.Release() // after what it has shown was reported
 		if !again {
@@ -264,5 +266,12 @@ func (s *Step) Again(c *call.Call) bool {
 	if lost && !c.Upstream.Lost() {
 		return false
 	}
-	return c.Upstream.Retry() && s.Budget.Take(last.Node, lost, last.Beside)
+	if !c.Upstream.Retry() {
+		return false
+	}
+	if !s.Budget.Take(last.Node, lost, last.Beside) {
+		s.Log.Retried(Outcome(last.Outcome), RetryExhausted)
+		return false
+	}
+	return true
 }

@@ -451,4 +451,6 @@ type nobody struct{}
 
 func (nobody) Chosen(string) {}
 
-func (nobody) Tried(string, string, time.Duration) {}
+func (nobody) Tried(Ended) {}
+
+func (nobody) Retried(Outcome, string) {}

@@ -42,6 +42,8 @@ type try struct {
 	first     time.Duration // until the first frame, or the object
 	told      bool          // the fleet knows first
 	count     int           // frames so far
+	outcome   Outcome       // "" while it has not ended
+	stalled   bool
 
 	connected atomic.Bool // a connection was had: the node may have worked
 	ctx       context.Context
@@ -187,7 +189,7 @@ func (t *try) beginFrames() error {
 	err := t.readyFrames()
 	if err == nil && !t.judge.Complete() { // else the end tells it as well
 		t.told = true
-		t.Fleet.Begun(t.grant.Node, t.outcome())
+		t.Fleet.Begun(t.grant.Node, t.shown())
 	}
 	if t.call.Whole {
 		t.pump(err) // to hand frames to a goroutine that waits for all of them costs a tenth of a short answer
@@ -275,6 +277,7 @@ func (t *try) broke(err error) {
 		}
 	}
 	f := faultOf(err, t.connected.Load())
+	t.stalled = errors.Is(err, ErrStallTimeout)
 	t.ended(f.Outcome, f.Err)
 	t.recording.Break(f)
 }
@@ -306,15 +309,20 @@ func (t *try) ended(o Outcome, err error) {
 	t.call.Upstream.Tried(call.Try{
 		Node: node.Name(), Outcome: string(o), Failed: !blameless(o), Took: took, Beside: t.Queue.InFlight(node),
 	})
-	t.Log.Tried(node.Name(), string(o), took)
+	t.outcome = o
+	said := Ended{Node: node.Name(), Model: t.call.Request.Model.Short(), Outcome: o, Took: took, First: t.first, Stalled: t.stalled}
+	if o == OK && t.judge != nil {
+		said.Totals = t.judge.Totals()
+	}
+	t.Log.Tried(said)
 	t.endSpan(o)
-	r := t.outcome()
+	r := t.shown()
 	r.Kind, r.Took, r.Frames, r.Err = kinds[o], took, t.count, err
 	t.Fleet.Report(node, r)
 }
 
-// outcome is what is known of it once the first frame has come.
-func (t *try) outcome() fleet.Outcome {
+// shown is what is known of it once the first frame has come.
+func (t *try) shown() fleet.Outcome {
 	return fleet.Outcome{
 		Model: t.call.Request.Model.Key(), Resident: t.grant.Residency == schedule.Resident, FirstFrame: t.first, Told: t.told,
 	}

@@ -23,6 +23,8 @@ type Upstream struct {
 	reason      string
 	first       time.Duration
 	span        trace.SpanContext
+	atNode      bool // it was granted a slot, and has not gone back to the queue
+	waited      time.Duration
 }
 
 // A Try is one request to one node.
@@ -61,6 +63,16 @@ func (u *Upstream) LastTook() time.Duration {
 	return u.tries[len(u.tries)-1].Took
 }
 
+// LastOutcome is how the last try ended, "" before there was one.
+func (u *Upstream) LastOutcome() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.tries) == 0 {
+		return ""
+	}
+	return u.tries[len(u.tries)-1].Outcome
+}
+
 // Full notes that a node was full and tells for how long the call has met such nodes.
 func (u *Upstream) Full() time.Duration {
 	u.mu.Lock()
@@ -75,7 +87,7 @@ func (u *Upstream) Full() time.Duration {
 func (u *Upstream) Granted(node, reason string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.node, u.reason, u.first = node, reason, 0
+	u.node, u.reason, u.first, u.atNode = node, reason, 0, true
 }
 
 // Answered notes how long the node that the call went to last took to its first frame.
@@ -106,6 +118,13 @@ func (u *Upstream) Span() trace.SpanContext {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.span
+}
+
+// AtNode tells whether the call has a slot, or had one when it ended; else it waits for one.
+func (u *Upstream) AtNode() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.atNode
 }
 
 // Route is where the call went last and why; "" before it went anywhere.
@@ -167,6 +186,7 @@ func (u *Upstream) Queued(d time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.queued += d
+	u.atNode = false // until Granted
 }
 
 // QueueTime is the time spent waiting for slots so far.
@@ -174,4 +194,19 @@ func (u *Upstream) QueueTime() time.Duration {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.queued
+}
+
+// Waited adds to the time spent waiting for a node to begin its answer, or to end it where nobody
+// reads it before its end.
+func (u *Upstream) Waited(d time.Duration) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.waited += d
+}
+
+// NodeTime is the time that was spent so.
+func (u *Upstream) NodeTime() time.Duration {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.waited
 }

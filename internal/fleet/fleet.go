@@ -44,6 +44,7 @@ type Fleet struct {
 	speeds   speeds
 	stirred  chan struct{}             // holds one: the keeper is to look
 	replaced func(identities []string) // nil: nobody wants to know
+	observer Observer                  // nil: nobody
 
 	ctx    context.Context // the life of every goroutine here
 	cancel context.CancelFunc

@@ -128,7 +128,11 @@ func (p *poller) round(ctx context.Context) {
 	rising := false
 	if !time.Now().Before(p.next[check]) {
 		begun := p.begin(check)
+		asked := time.Now()
 		version, err := p.version(ctx)
+		if ctx.Err() == nil { // else it was ours to end
+			f.checked(n, err, time.Since(asked))
+		}
 		if p.doubt = err != nil; p.doubt {
 			p.fail(ctx, check, err, begun)
 			return

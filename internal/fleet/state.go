@@ -190,7 +190,8 @@ func (h *health) forget(now time.Time, o *Options) {
 type change struct {
 	node    *Node
 	any     bool // there is something new to show
-	moved   bool // into another state
+	moved   bool // into another state, or into its first
+	from    State
 	state   State
 	reason  string
 	seconds float64 // how long an ejection lasts
@@ -215,7 +216,7 @@ func (n *Node) settleLocked(o *Options) change {
 	if x.state == Probation {
 		x.share = h.share(now, o)
 	}
-	c := change{node: n, state: x.state, reason: x.reason}
+	c := change{node: n, from: was.state, state: x.state, reason: x.reason}
 	if c.moved = x.state != was.state || x.checked != was.checked; c.moved {
 		x.since = now
 	}
@@ -239,6 +240,9 @@ func (f *Fleet) tell(c change) {
 		return
 	}
 	f.logChange(c)
+	if f.observer != nil && c.state != c.from {
+		f.observer.NodeMoved(c.node.Name(), c.state)
+	}
 	f.stir()
 	f.publish()
 	if c.state == Ejected {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/recording"
@@ -75,7 +76,7 @@ func (q *request) stream(c *call.Call) error {
 			return nil
 		case errors.Is(err, recording.ErrSlow):
 			// It does not read, so it could not be told. Aborting is the honest end.
-			q.record.Outcome = ClientCanceled
+			q.record.Outcome, q.record.Stalled = ClientCanceled, true
 			panic(http.ErrAbortHandler)
 		default:
 			// Said as a record and ended in order: a cut connection is taken for success by
@@ -151,7 +152,9 @@ func (q *request) whole(reader *recording.Reader, c *call.Call) (contentType str
 	contentType, body, folded := wire.Fold(q.route.Dialect, q.route.Operation, func(yield func([]byte) bool) {
 		for err == nil {
 			var n int
+			asked := time.Now()
 			n, err = reader.Read(q.ctx(), s.frames[:])
+			q.record.Nodes += time.Since(asked)
 			if untold := tell.each(s.frames[:n], yield); untold != nil {
 				err = untold
 			}

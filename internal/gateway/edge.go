@@ -80,6 +80,7 @@ func (q *request) crossOrigin() bool {
 	case sameHost:
 		return true
 	case !allowed:
+		q.record.Reason = BadOrigin
 		q.head(http.StatusForbidden)
 		return false
 	}
@@ -104,6 +105,7 @@ func (q *request) host() bool {
 	}
 	switch {
 	case !wire.HostAllowed(q.r.Host, q.engine.host):
+		q.record.Reason = BadHost
 		q.head(http.StatusForbidden)
 		return false
 	case q.r.Method == http.MethodOptions && !isAddress(q.r.Host):

@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
 	"github.com/caddy-ollama/caddy-ollama/internal/batch"
 	"github.com/caddy-ollama/caddy-ollama/internal/cache"
+	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/coalesce"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
@@ -79,6 +80,8 @@ func newEngine(log *slog.Logger, choose schedule.Choice) *Engine {
 		Identities: func() map[string]bool { return f.Snapshot().Identities() },
 		Purged:     e.forget,
 	})
+	e.queue.Observe(watcher{e})
+	f.Observe(watcher{e})
 	f.OnReplaced(func(identities []string) { e.cache.Replaced(identities); e.forget() })
 	return e
 }
@@ -94,7 +97,8 @@ func (e *Engine) gathered(model string, texts int, waited time.Duration) {
 	e.observer.Gathered(model, texts, waited)
 }
 
-// A watcher has the engine's observer told of the cache.
+// A watcher has the engine's observer told of what lives as long as the engine: the observer comes
+// after it.
 type watcher struct{ *Engine }
 
 func (w watcher) CacheOperated(backend, op string, took time.Duration) {
@@ -104,6 +108,16 @@ func (w watcher) CacheOperated(backend, op string, took time.Duration) {
 func (w watcher) CacheEvicted(backend, reason string)         { w.observer.CacheEvicted(backend, reason) }
 func (w watcher) CacheCorrupt(backend string)                 { w.observer.CacheCorrupt(backend) }
 func (w watcher) CacheStored(class string, ttl time.Duration) { w.observer.CacheStored(class, ttl) }
+
+func (w watcher) Waited(class call.Class, result string, took time.Duration) {
+	w.observer.Waited(class, result, took)
+}
+
+func (w watcher) NodeMoved(node string, to fleet.State) { w.observer.NodeMoved(node, to) }
+
+func (w watcher) NodeChecked(node, result string, took time.Duration) {
+	w.observer.NodeChecked(node, result, took)
+}
 
 // Loaded implements attempt.LoadLog.
 func (e *Engine) Loaded(node, model, reason, result string, took time.Duration) {

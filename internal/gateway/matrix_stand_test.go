@@ -58,6 +58,9 @@ func onStand(t *testing.T, setup standSetup, row func(*stand)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stand{log: &journal{}}
 		s.rig = &rig{T: t, engine: newEngine(slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})), inOrder)}
+		if NewCounting != nil {
+			s.real = NewCounting(s.engine.State)
+		}
 		s.engine.Observe(&s.witness)
 		models := slices.DeleteFunc(simnode.GoldenModels(), func(m simnode.Model) bool { return m.Name == "broken" })
 		config := setup.config
@@ -120,6 +123,11 @@ func (s *stand) settled() {
 	defer s.mu.Unlock()
 	if len(s.begun) != len(s.records) {
 		s.Errorf("%d requests had %d outcomes", len(s.begun), len(s.records))
+	}
+	if s.real != nil {
+		if err := s.real.Check(s.records); err != nil {
+			s.Error(err)
+		}
 	}
 	if said := s.log.String() + fmt.Sprintf("%+v", s.records); strings.Contains(said, canary) {
 		s.Errorf("a prompt was logged: %s", said)

@@ -12,6 +12,8 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
 	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
+	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
 	"github.com/caddy-ollama/caddy-ollama/internal/wire"
 )
 
@@ -48,8 +50,13 @@ type Record struct {
 	Outcome   Outcome
 	Status    int
 	Tries     []call.Try
+	Reason    Reason        // why it was refused, "" if it was not, or not by the gateway
+	Phase     Phase         // where it was when its client left, "" if that did not leave
+	Stalled   bool          // its client did not read
 	Route     string        // why the last node was chosen, "" if none was
-	Queue     time.Duration // waiting for slots
+	Upload    time.Duration // until the body was read
+	Queue     time.Duration // waiting for slots, loads of models among it
+	Nodes     time.Duration // waiting for nodes: see Overhead
 	FirstByte time.Duration // from the request's arrival to the first byte of an answer; 0: none
 	Took      time.Duration
 	Totals    wire.Totals // what the answer told of itself
@@ -61,6 +68,17 @@ type Record struct {
 
 	key     call.Key
 	keyName func(call.Key) string // nil: it was not to be cached
+}
+
+// Overhead is what the gateway itself added to the time until the first byte: all but the body's
+// arrival, the wait for slots and the wait for nodes. Of a stream, a node is waited for until its
+// first frame; of a single answer, until its end. ok is false where nothing was answered, and where
+// the wait was for what other requests asked nodes for.
+func (r *Record) Overhead() (d time.Duration, ok bool) {
+	if r.FirstByte <= 0 || r.Model == "" || r.Coalesced || r.Cache.Texts.Joined+r.Cache.Texts.Sent > 0 {
+		return 0, false
+	}
+	return max(0, r.FirstByte-r.Upload-r.Queue-r.Nodes), true
 }
 
 // CacheKey is the name of the answer's key, "" if it was not to be cached. To find it costs as much
@@ -75,10 +93,10 @@ func (r *Record) CacheKey() string {
 // An Observer is told of each request. It is called on the request's own goroutine.
 type Observer interface {
 	Began(endpoint string)
-	Ended(*Record) // once for each Began
+	Streams(endpoint string) // one that has begun wants a stream: its Record will say so, too
+	Ended(*Record)           // once for each Began
 	Panicked()
-	Chosen(reason string)                                   // a node was chosen for a request
-	Tried(node, result string, took time.Duration)          // a request to a node has ended
+	attempt.Log                                             // the tries of requests at nodes
 	Loaded(node, reason, result string, took time.Duration) // a load of a model by the engine has ended
 
 	// Gathered is told of each call to a node that has texts of embeddings, how many, and how long
@@ -86,17 +104,21 @@ type Observer interface {
 	Gathered(model string, texts int, waited time.Duration)
 
 	cache.Watcher
+	schedule.Observer
+	fleet.Observer
 }
 
 // unobserved is nobody.
 type unobserved struct{}
 
-func (unobserved) Began(string)  {}
-func (unobserved) Ended(*Record) {}
-func (unobserved) Panicked()     {}
+func (unobserved) Began(string)   {}
+func (unobserved) Streams(string) {}
+func (unobserved) Ended(*Record)  {}
+func (unobserved) Panicked()      {}
 
 func (unobserved) Chosen(string)                                {}
-func (unobserved) Tried(string, string, time.Duration)          {}
+func (unobserved) Tried(attempt.Ended)                          {}
+func (unobserved) Retried(attempt.Outcome, string)              {}
 func (unobserved) Loaded(string, string, string, time.Duration) {}
 
 func (unobserved) Gathered(string, int, time.Duration) {}
@@ -106,8 +128,23 @@ func (unobserved) CacheEvicted(string, string)                 {}
 func (unobserved) CacheCorrupt(string)                         {}
 func (unobserved) CacheStored(string, time.Duration)           {}
 
+func (unobserved) Waited(call.Class, string, time.Duration)  {}
+func (unobserved) NodeMoved(string, fleet.State)             {}
+func (unobserved) NodeChecked(string, string, time.Duration) {}
+
 // Endpoints are the words for routes in logs and metrics.
 var Endpoints = append([]string{"other", "pass"}, slices.Sorted(maps.Values(endpoints))...)
+
+// Answering are those of Endpoints that models answer, by whether they ask for embeddings.
+var Answering = func() map[string]bool {
+	embeds := make(map[string]bool)
+	for _, r := range wire.Routes() {
+		if r.Access == wire.Infer {
+			embeds[endpoint(r)] = r.Operation == wire.Embed
+		}
+	}
+	return embeds
+}()
 
 // endpoints are the words by the paths of routes: chat, v1_chat_completions, v1_messages.
 var endpoints = func() map[string]string {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -11,7 +12,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/caddy-ollama/caddy-ollama/internal/attempt"
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/recording"
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode"
 )
@@ -24,18 +27,83 @@ type witness struct {
 	records []Record
 	panics  int
 	tries   int
+	said    map[string]int // of waits, retries and nodes
+	real    Counting       // nil: it is alone
+}
+
+// Counting is the observer that the process has. It lives in a package that imports this one, so
+// that telemetry_test.go hands it in.
+type Counting interface {
+	Observer
+	// Check compares what has been counted with what was told.
+	Check(records []Record) error
+}
+
+// NewCounting makes one; nil: there is none.
+var NewCounting func(state func() State) Counting
+
+func (w *witness) say(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.said == nil {
+		w.said = make(map[string]int)
+	}
+	w.said[fmt.Sprintf(format, args...)]++
+}
+
+// heard is how often something was told.
+func (w *witness) heard(what string) int { w.mu.Lock(); defer w.mu.Unlock(); return w.said[what] }
+
+func (w *witness) Waited(class call.Class, result string, took time.Duration) {
+	w.say("%s call waited: %s", class, result)
+	if w.real != nil {
+		w.real.Waited(class, result, took)
+	}
+}
+
+func (w *witness) Retried(reason attempt.Outcome, result string) {
+	w.say("retry for %s: %s", reason, result)
+	if w.real != nil {
+		w.real.Retried(reason, result)
+	}
+}
+
+func (w *witness) NodeMoved(node string, to fleet.State) {
+	w.say("%s is %s", node, to)
+	if w.real != nil {
+		w.real.NodeMoved(node, to)
+	}
+}
+
+func (w *witness) NodeChecked(node, result string, took time.Duration) {
+	w.say("%s checked: %s", node, result)
+	if w.real != nil {
+		w.real.NodeChecked(node, result, took)
+	}
+}
+
+func (w *witness) Streams(endpoint string) {
+	if w.real != nil {
+		w.real.Streams(endpoint)
+	}
 }
 
 func (w *witness) Began(endpoint string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.begun = append(w.begun, endpoint)
+	if w.real != nil {
+		w.real.Began(endpoint)
+	}
 }
 
 func (w *witness) Ended(r *Record) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.records = append(w.records, *r)
+	if w.real != nil {
+		w.real.Ended(r)
+	}
 }
 func (w *witness) Panicked() { w.mu.Lock(); defer w.mu.Unlock(); w.panics++ }
 
@@ -44,7 +112,18 @@ func (w *witness) Chosen(string) {}
 func (w *witness) Loaded(string, string, string, time.Duration) {}
 func (w *witness) Gathered(string, int, time.Duration)          {}
 
-func (w *witness) Tried(string, string, time.Duration) { w.mu.Lock(); defer w.mu.Unlock(); w.tries++ }
+func (w *witness) Tried(e attempt.Ended) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tries++
+	if w.said == nil {
+		w.said = make(map[string]int)
+	}
+	w.said[fmt.Sprintf("%s stalled: %t", e.Node, e.Stalled)]++
+	if w.real != nil {
+		w.real.Tried(e)
+	}
+}
 
 // last is the newest record.
 func (w *witness) last(t *testing.T) Record {

@@ -46,13 +46,16 @@ func (e *forbidden) Error() string { return e.message }
 // a node back within a few.
 const retrySoon = 2
 
+// statusLeft is what Caddy has in its log for a client that left.
+const statusLeft = 499
+
 // refuse tells the client why there is no answer. Nothing has been written yet.
 func (q *request) refuse(err error) {
 	slow := errors.Is(err, errBodySlow) // its deadline ends the context, too
 	if q.r.Context().Err() != nil && !slow {
-		// Nobody reads it. The number is the one Caddy uses for a client that left.
+		// Nobody reads it.
 		q.record.Outcome = ClientCanceled
-		q.head(499)
+		q.head(statusLeft)
 		return
 	}
 	if q.call != nil {
@@ -67,6 +70,7 @@ func (q *request) refuse(err error) {
 	if (missing || errors.Is(err, schedule.ErrGone)) && q.call != nil {
 		err = notFound(q.route, q.call.Request.Model.Spelling)
 	}
+	q.record.Reason = reasonOf(err)
 	var refused *call.StatusError
 	if errors.As(err, &refused) {
 		var fault *attempt.Fault

@@ -136,6 +136,7 @@ func (q *request) infer() error {
 
 	body, err := q.engine.readBody(q.w, q.r, q.limits, wire.Expands(q.route))
 	defer body.release()
+	q.record.Upload = time.Since(q.began)
 	if err != nil {
 		return err
 	}
@@ -151,6 +152,9 @@ func (q *request) reply(body []byte) error {
 	q.call = c
 	if q.trace.Records() {
 		q.asked = time.Now()
+	}
+	if c.Request.Stream {
+		q.engine.observer.Streams(q.record.Endpoint)
 	}
 	switch {
 	case c.Request.Task == wire.Unload && q.site.ignoresUnload():
@@ -213,6 +217,9 @@ func (q *request) settle() {
 	if rec.Outcome == "" {
 		rec.Outcome = outcomeOf(nil, rec.Status)
 	}
+	if rec.Outcome == ClientCanceled {
+		rec.Phase = q.phase()
+	}
 	if q.call == nil {
 		return
 	}
@@ -222,6 +229,7 @@ func (q *request) settle() {
 	}
 	rec.Model, rec.Stream = q.call.Request.Model.Short(), q.call.Request.Stream
 	_, rec.Route = q.call.Upstream.Route()
+	rec.Nodes += q.call.Upstream.NodeTime()
 	rec.Tries, rec.Queue, rec.Totals = q.call.Upstream.Tries(), q.call.Upstream.QueueTime(), q.call.Upstream.Totals()
 	if node, reason := q.call.Upstream.Route(); node != "" && q.engine.log.Enabled(q.r.Context(), slog.LevelDebug) {
 		q.engine.log.DebugContext(q.r.Context(), "a request was routed", "request_id", rec.RequestID, "model", rec.Model, "node", node, "reason", reason)

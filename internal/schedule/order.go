@@ -41,6 +41,9 @@ const (
 	ReasonPreload = "preload" // by configuration
 )
 
+// LoadReasons lists them.
+var LoadReasons = [...]string{ReasonFirst, ReasonWait, ReasonSpread, ReasonPreload}
+
 // A Loader loads models. It must not block: it has each order's Done called once.
 type Loader interface{ Load(*Order) }
 

@@ -91,6 +91,7 @@ type Queue struct {
 	choose      Choice
 	loader      Loader
 	unsubscribe func()
+	observer    Observer // nil: nobody
 
 	mu                      sync.Mutex // guards what follows
 	opts                    Options
@@ -151,9 +152,7 @@ func (q *Queue) Stop() {
 	}
 }
 
-// Acquire waits for a slot. ctx ends the wait, with its cause, and frees the place at once.
-// The caller must Release the grant.
-func (q *Queue) Acquire(ctx context.Context, ask Ask) (*Grant, error) {
+func (q *Queue) acquire(ctx context.Context, ask Ask) (*Grant, error) {
 	if g, err := q.acquireNow(&ask); g != nil || err != nil {
 		return g, err
 	}

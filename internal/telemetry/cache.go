@@ -41,14 +41,9 @@ func newCaching() caching {
 		evictions: counter("cache_evictions_total", "Answers that were dropped from a store of the cache, by why.", "backend", "reason"),
 		corrupt: counter("cache_corrupt_total",
 			"Stored answers that were not sound: deleted, and not given to anybody.", "backend"),
-		operations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "cache_operation_duration_seconds", Help: "Time that operations of a store took, failed ones too.",
-			Buckets: operationBuckets,
-		}, []string{"backend", "op"}),
-		ttl: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "cache_ttl_seconds", Help: "TTL that stored answers were given, by the class of the request.",
-			Buckets: ttlBuckets,
-		}, []string{"class"}),
+		operations: histogram("cache_operation_duration_seconds", "Time that operations of a store took, failed ones too.",
+			operationBuckets, "backend", "op"),
+		ttl: histogram("cache_ttl_seconds", "TTL that stored answers were given, by the class of the request.", ttlBuckets, "class"),
 		savedTokens: counter("tokens_saved_total",
 			"Tokens of answers, and of the prompts they were generated from, that were not generated or read again.", "model", "type"),
 		savedSeconds: counter("node_seconds_saved_total",
@@ -57,15 +52,12 @@ func newCaching() caching {
 	c.coalesced = counter("coalesced_requests_total", "Requests that heard the answer of another one while it was generated.", "endpoint")
 	c.texts = counter("embedding_texts_total",
 		"Different texts of embedding requests that were answered text by text, by what became of them.", "result")
-	c.batchSize = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: namespace, Name: "batch_size", Help: "Texts in one call to a node for embeddings.",
-		Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256},
-	}, []string{"model"})
-	c.batchWait = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: namespace, Name: "batch_wait_seconds",
-		Help:    "Time that the first text of such a call waited for others and for a slot.",
-		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
-	}, []string{"model"})
+	c.batchSize = histogram("batch_size", "Texts in one call to a node for embeddings.", []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}, "model")
+	c.batchWait = histogram("batch_wait_seconds", "Time that the first text of such a call waited for others and for a slot.",
+		[]float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}, "model")
+	for e := range gateway.Answering {
+		c.coalesced.WithLabelValues(e)
+	}
 	for _, result := range [...]string{"found", "joined", "sent"} {
 		c.texts.WithLabelValues(result)
 	}
@@ -85,6 +77,13 @@ func (c *caching) collectors() []prometheus.Collector {
 		c.requests, c.bypasses, c.evictions, c.corrupt, c.operations, c.ttl, c.savedTokens, c.savedSeconds, c.coalesced,
 		c.texts, c.batchSize, c.batchWait,
 	}
+}
+
+// born has what is saved of a model begin at zero.
+func (c *caching) born(model string) {
+	c.savedTokens.WithLabelValues(model, "input")
+	c.savedTokens.WithLabelValues(model, "output")
+	c.savedSeconds.WithLabelValues(model)
 }
 
 // ended counts what the cache did for a request.
@@ -122,7 +121,7 @@ func cost(t wire.Totals) time.Duration {
 
 // Gathered implements gateway.Observer.
 func (m *Metrics) Gathered(model string, texts int, waited time.Duration) {
-	model = m.model(model)
+	model = m.models.of(model)
 	m.caching.batchSize.WithLabelValues(model).Observe(float64(texts))
 	m.caching.batchWait.WithLabelValues(model).Observe(waited.Seconds())
 }

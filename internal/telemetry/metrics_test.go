@@ -64,10 +64,10 @@ func TestMetrics_AReloadResetsNothing(t *testing.T) {
 		m.Ended(&gateway.Record{Endpoint: "chat", Model: "tiny:latest", Outcome: gateway.OK})
 	}
 	m.Began("chat")
-	if got := testutil.ToFloat64(m.requests.WithLabelValues("chat", "tiny:latest", "ok")); got != 3 {
+	if got := testutil.ToFloat64(m.requests.total.WithLabelValues("chat", "tiny:latest", "ok")); got != 3 {
 		t.Errorf("%v requests counted, want 3", got)
 	}
-	if got := testutil.ToFloat64(m.inFlight.WithLabelValues("chat")); got != 1 {
+	if got := testutil.ToFloat64(m.requests.inFlight.WithLabelValues("chat", "false")); got != 1 {
 		t.Errorf("%v in flight, want 1", got)
 	}
 }
@@ -77,9 +77,9 @@ func TestMetrics_ModelsAreBounded(t *testing.T) {
 	for i := range 10_000 {
 		m.Ended(&gateway.Record{Endpoint: "chat", Model: fmt.Sprint("m", i), Outcome: gateway.OK})
 	}
-	series := testutil.CollectAndCount(m.requests)
+	series := testutil.CollectAndCount(m.requests.total)
 	known := len(gateway.Endpoints) * len(gateway.Outcomes)
-	if series > known+modelLimit+1 {
+	if series > known+(modelLimit+1)*len(gateway.Outcomes) {
 		t.Errorf("%d series, of which %d are there from the start", series, known)
 	}
 	if got := testutil.ToFloat64(m.overflow.WithLabelValues("model")); got != 10_000-modelLimit {
