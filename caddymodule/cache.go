@@ -110,6 +110,58 @@ type CacheRule struct {
 
 	// The request has tools. Only with this are answers kept that call some.
 	Tools bool `json:"tools,omitempty"`
+
+	// Has the time follow how often the answer changes; `ttl` is the first one then. Needs
+	// `deterministic` or a source. Default: the time stays.
+	Adaptive *CacheAdaptive `json:"adaptive,omitempty"`
+}
+
+// CacheAdaptive says how the time for which an answer is kept follows how often it changes: after
+// it the answer is made anew and compared with the one before.
+type CacheAdaptive struct {
+	// The share of given answers that may be out of date, as in 0.05. At most 0.5. Default: 0.05.
+	Target float64 `json:"target,omitempty"`
+
+	// The shortest time. At least 1s. Default: 60s.
+	Min caddy.Duration `json:"min,omitempty"`
+
+	// The longest time. At most 30d. Default: 7d.
+	Max caddy.Duration `json:"max,omitempty"`
+
+	// The header in which a request tells the version of what its answer is made from, such as an
+	// ETag or a time. It is compared and nothing is fetched. Default: what was said is compared.
+	SourceHeader string `json:"source_header,omitempty"`
+
+	// Takes a purge by one of the answer's tags for its change, and nothing else. Default: false.
+	SourceTags bool `json:"source_tags,omitempty"`
+}
+
+// What CacheAdaptive does not say.
+const (
+	adaptiveTarget = 0.05
+	adaptiveMin    = time.Minute
+	adaptiveMax    = 7 * 24 * time.Hour
+)
+
+// adaptive is it as the engine takes it, unchecked; first is the time of its rule.
+func (a *CacheAdaptive) adaptive(first time.Duration) *call.Adaptive {
+	if a == nil {
+		return nil
+	}
+	made := &call.Adaptive{
+		Target: a.Target, First: first, Min: time.Duration(a.Min), Max: time.Duration(a.Max),
+		SourceHeader: http.CanonicalHeaderKey(a.SourceHeader), SourceTags: a.SourceTags,
+	}
+	if made.Target == 0 {
+		made.Target = adaptiveTarget
+	}
+	if made.Min == 0 {
+		made.Min = adaptiveMin
+	}
+	if made.Max == 0 {
+		made.Max = adaptiveMax
+	}
+	return made
 }
 
 // CacheHeader is a header that a request must have.
@@ -136,6 +188,7 @@ func (r *CacheRule) rule() (cache.Rule, error) {
 	rule := cache.Rule{
 		TTL: life, Models: r.Models, Operations: r.Operations, Prompts: r.Prompts,
 		Deterministic: r.Deterministic, Sampled: r.Sampled, SingleTurn: r.SingleTurn, Tools: r.Tools,
+		Adaptive: r.Adaptive.adaptive(life),
 	}
 	for _, h := range r.Headers {
 		if h.Glob == "" {

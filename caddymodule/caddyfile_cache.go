@@ -71,6 +71,13 @@ func (c *Cache) readSecret(d *caddyfile.Dispenser) error {
 	return nil
 }
 
+// percentage reads one as a part of 1; false if it is none.
+func percentage(v string) (part float64, ok bool) {
+	number, ok := strings.CutSuffix(v, "%")
+	percent, err := strconv.ParseFloat(number, 64)
+	return percent / 100, ok && err == nil
+}
+
 // readJitter reads a percentage, or off for none.
 func (c *Cache) readJitter(d *caddyfile.Dispenser) error {
 	v, err := value(d, "10%")
@@ -79,12 +86,11 @@ func (c *Cache) readJitter(d *caddyfile.Dispenser) error {
 	}
 	part := 0.0
 	if v != "off" {
-		number, ok := strings.CutSuffix(v, "%")
-		percent, err := strconv.ParseFloat(number, 64)
-		if !ok || err != nil {
+		var ok bool
+		if part, ok = percentage(v); !ok {
 			return d.Errf("jitter: %q is not a percentage; write it as in 10%%, or off", v)
 		}
-		if part = percent / 100; !(part > 0 && part <= mostJitter) {
+		if !(part > 0 && part <= mostJitter) {
 			return d.Errf("jitter must be more than 0%% and at most %v%%, not %s; write off for none", mostJitter*100, v)
 		}
 	}
@@ -141,7 +147,8 @@ func (r *CacheRule) read(d *caddyfile.Dispenser) error {
 		{name: "sampled", read: condition(&r.Sampled)},
 		{name: "single_turn", read: condition(&r.SingleTurn)},
 		{name: "tools", read: condition(&r.Tools)},
-	}}
+		{name: "adaptive", read: r.readAdaptive},
+	}, elsewhere: wordsAt("the block of adaptive", "target", "source")}
 	seen := make(map[string]int)
 	if d.NextArg() {
 		if err := g.option(d, seen); err != nil {
@@ -153,7 +160,7 @@ func (r *CacheRule) read(d *caddyfile.Dispenser) error {
 }
 
 // conditions are the words that must not be taken for a value of the condition before them.
-var conditions = []string{"model", "operation", "prompt", "header", "deterministic", "sampled", "single_turn", "tools"}
+var conditions = []string{"model", "operation", "prompt", "header", "deterministic", "sampled", "single_turn", "tools", "adaptive"}
 
 const oneALine = "write further conditions into a block, one a line"
 

@@ -24,6 +24,7 @@ type Watcher interface {
 	CacheEvicted(backend, reason string)
 	CacheCorrupt(backend string)
 	CacheStored(class string, ttl time.Duration)
+	CacheRefreshed(result string) // of Refreshed
 }
 
 // The words for backends in metrics and logs.
@@ -204,9 +205,9 @@ func (c *Cache) sweep() {
 		return
 	}
 	now, known := time.Now(), c.Identities()
-	t.memory.deleteFunc(func(m *Meta) bool {
-		return m.left(now, call.Forever) < -c.opts.stale() || !known[m.Identity] || !t.valid(m)
-	})
+	t.forget(func(m *Meta) bool {
+		return m.left(now, call.Forever) < -m.outlast(c.opts.stale()) || !known[m.Identity] || !t.valid(m)
+	}, func(m *Meta) bool { return known[m.Identity] && m.left(now, call.Forever) >= -m.Past.Keep })
 }
 
 // redisWatch tells of the second tier.

@@ -140,6 +140,9 @@ func (e *Entry) Size() int {
 	for _, tag := range m.Tags {
 		n += len(tag)
 	}
+	if m.Past != nil {
+		n += int(unsafe.Sizeof(*m.Past))
+	}
 	return n + e.single.size()
 }
 

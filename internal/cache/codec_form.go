@@ -3,6 +3,7 @@ package cache
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"slices"
 	"time"
 
@@ -27,7 +28,11 @@ func (m *Meta) texts() [8]*string {
 //	...     count of marks, each a varint
 //	...     stored: seconds since 1970 and nanoseconds; TTL; prompt and output tokens;
 //	        total, load, prompt and eval duration: signed varints
-//	1       whether it was shared
+//	1       flags: 1 it was shared, 2 a past follows
+//	        a past:
+//	...     seen, changed, watched, said, source, keep: varints
+//
+// An entry without a past is as it was before there were any, so the version is, too.
 func appendMeta(b []byte, m *Meta) []byte {
 	b = append(b, m.Key[:]...)
 	for _, text := range m.texts() {
@@ -48,11 +53,28 @@ func appendMeta(b []byte, m *Meta) []byte {
 	} {
 		b = binary.AppendVarint(b, v)
 	}
+	var flags byte
 	if m.Shared {
-		return append(b, 1)
+		flags |= flagShared
 	}
-	return append(b, 0)
+	p := m.Past
+	if p == nil {
+		return append(b, flags)
+	}
+	b = append(b, flags|flagPast)
+	for _, v := range [...]uint64{
+		uint64(p.Seen), uint64(p.Changed), uint64(p.Watched), p.Said, p.Source, uint64(p.Keep),
+	} {
+		b = binary.AppendUvarint(b, v)
+	}
+	return b
 }
+
+// Flags at the end of a Meta.
+const (
+	flagShared = 1 << iota
+	flagPast
+)
 
 // room is what the answer takes at most when it is encoded.
 func (a *Answer) room() int {
@@ -242,10 +264,29 @@ func (r *reader) meta(m *Meta) {
 	for _, d := range [...]*time.Duration{&t.Total, &t.Load, &t.Prompt, &t.Eval} {
 		*d = time.Duration(r.varint())
 	}
-	shared := r.byte()
-	if m.Shared = shared == 1; shared > 1 {
+	flags := r.byte()
+	m.Shared = flags&flagShared != 0
+	switch {
+	case flags > flagShared|flagPast:
+		r.fail()
+	case flags&flagPast != 0:
+		m.Past = r.past()
+	}
+}
+
+// past reads one that can be: whatever it is, a TTL is computed from it.
+func (r *reader) past() *Past {
+	seen, changed, watched := r.uvarint(), r.uvarint(), r.uvarint()
+	p := &Past{Said: r.uvarint(), Source: r.uvarint()}
+	keep := r.uvarint()
+	if seen > mostSeen || changed > seen || watched > math.MaxInt64 || keep > uint64(DefaultMax) {
 		r.fail()
 	}
+	if r.bad {
+		return nil
+	}
+	p.Seen, p.Changed, p.Watched, p.Keep = uint32(seen), uint32(changed), time.Duration(watched), time.Duration(keep)
+	return p
 }
 
 func (r *reader) frames() []recording.Frame {

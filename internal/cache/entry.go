@@ -25,6 +25,7 @@ type Meta struct {
 	Class  string        // of call.Verdict
 	Totals wire.Totals   // what it cost to generate
 	Shared bool          // Totals are those of a vector that was made with others: its tokens were apportioned
+	Past   *Past         // of the answers before it; nil: its rule is not adaptive
 }
 
 // An Answer is what was stored: frames, or one object instead.

@@ -58,6 +58,50 @@ func (t *tiers) valid(m *Meta) bool {
 // unpurged are the marks of an answer while nothing has ever been purged.
 var unpurged [ownScopes + tagsLimit]uint64
 
+// told tells of an answer that it was purged by its key or a tag, and by nothing else: somebody
+// says that this very answer has changed. What was seen of it before is good still, which it is not
+// when all answers of a model or a tenant are to go.
+func (t *tiers) told(m *Meta) bool {
+	if m.Past == nil || len(m.Marks) != ownScopes+len(m.Tags) {
+		return false
+	}
+	const named = ownScopes - 1 // the key's scope and those of tags come last
+	now := t.marks(m)
+	return slices.Equal(m.Marks[:named], now[:named]) && !slices.Equal(m.Marks[named:], now[named:])
+}
+
+// forget drops the answers for which which is true and tells how many. Of one that was told to have
+// changed, and for which past is true, a husk stays.
+func (t *tiers) forget(which, past func(*Meta) bool) int {
+	var husks []*Entry
+	n := t.memory.deleteFunc(func(m *Meta) bool {
+		if !which(m) {
+			return false
+		}
+		if !t.told(m) || !past(m) {
+			return true
+		}
+		if m.Past.Said != 0 {
+			husks = append(husks, husk(m))
+		}
+		return m.Past.Said != 0
+	})
+	for _, e := range husks {
+		t.memory.put(e)
+	}
+	return n
+}
+
+// husk is what stays of an answer: its past, and nothing that anybody asked or was answered, nor a
+// digest of that. Its answer has been purged, so it is never given.
+func husk(m *Meta) *Entry {
+	past := *m.Past
+	past.Said = 0
+	e := NewEntry(*m, Answer{})
+	e.Meta.Past = &past
+	return e
+}
+
 // marks are the versions that the scopes of an answer have now.
 func (t *tiers) marks(m *Meta) []uint64 {
 	if !t.purges.any.Load() {
@@ -101,9 +145,9 @@ func (c *Cache) Purge(ctx context.Context, p Target) (done Purged) {
 	for _, s := range scopes {
 		t.purges.bump(s)
 	}
-	done.Memory = t.memory.deleteFunc(func(m *Meta) bool {
+	done.Memory = t.forget(func(m *Meta) bool {
 		return slices.ContainsFunc(t.scopes(m), func(s Scope) bool { return slices.Contains(scopes, s) })
-	})
+	}, func(*Meta) bool { return true })
 	if t.client != nil {
 		done.Pending = t.purges.sync(ctx, t.client) != nil
 	}
@@ -186,6 +230,7 @@ type Inspected struct {
 	Left     float64   `json:"left"` // seconds; negative: it is over, or it never is
 	Rule     string    `json:"rule"`
 	Class    string    `json:"class"`
+	Reason   string    `json:"reason"` // rule, client, built-in, or adaptive with what it rests on
 	Purged   bool      `json:"purged"`
 	Size     int       `json:"size"` // bytes in memory
 	Tokens   int       `json:"tokens"`
@@ -211,10 +256,12 @@ func (c *Cache) Inspect(ctx context.Context, name string, text bool) (*Inspected
 		return nil, false
 	}
 	m, now := &e.Meta, time.Now()
+	r := call.CacheResult{Rule: m.Rule}
+	m.Past.into(&r)
 	i := &Inspected{
 		Key: name, Backend: backend, Route: m.Route, Model: m.Model, Identity: m.Identity, Version: m.Version, Tags: m.Tags,
 		Stored: m.Stored, Age: m.age(now).Seconds(), TTL: m.TTL.Seconds(), Left: m.left(now, call.Forever).Seconds(), Rule: m.Rule, Class: m.Class,
-		Purged: !t.valid(m), Size: e.Size(), Tokens: m.Totals.OutputTokens,
+		Reason: Reason(&r), Purged: !t.valid(m), Size: e.Size(), Tokens: m.Totals.OutputTokens,
 	}
 	if m.TTL == call.Forever {
 		i.TTL, i.Left = -1, -1

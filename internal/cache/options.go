@@ -2,6 +2,8 @@ package cache
 
 import (
 	"time"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/call"
 )
 
 // Defaults of Options.
@@ -57,6 +59,10 @@ type Rule struct {
 	SingleTurn    bool // a question without a conversation before it
 	// Tools: the request has tools. Only with it are answers stored that call some.
 	Tools bool
+
+	// Adaptive has the TTL follow how often the answer changes; TTL is the first one then, and
+	// First is not set. nil: it is TTL.
+	Adaptive *call.Adaptive
 
 	Text string // as it is written, for who asks why: "ttl 60s prompt *urgent*"
 }

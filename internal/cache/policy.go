@@ -30,6 +30,7 @@ type Facts struct {
 	Deterministic bool // temperature 0 or a seed; of an embedding it does not count
 	SingleTurn    bool // a question without a conversation before it
 	Tools         bool // the request has tools
+	Tagged        bool // it has tags
 
 	ClientTTL *time.Duration // what the client wishes, within what the site allows; see ClientTTL
 }
@@ -62,9 +63,12 @@ func (o *Options) Judge(site Rules, f *Facts) call.Verdict {
 		return v
 	default:
 		v.TTL, v.Rule, v.ToolCalls = r.TTL, r.Text, r.Tools
+		if r.Adaptive != nil {
+			f.adapt(&v, r.Adaptive)
+		}
 	}
 	if f.ClientTTL != nil {
-		v.TTL, v.Rule, v.Why = *f.ClientTTL, "client", ""
+		v.TTL, v.Rule, v.Why, v.Adaptive = *f.ClientTTL, "client", "", nil
 		if v.TTL == 0 {
 			v.Why = "client"
 		}
@@ -103,14 +107,18 @@ func MidnightAfter(now time.Time) time.Time {
 // Life is for how long an answer of that verdict lives: its TTL without up to Jitter of it, by rnd,
 // a random number in [0,1). For ever stays so.
 func (o *Options) Life(v call.Verdict, rnd float64) time.Duration {
+	return o.jittered(v.TTL, rnd)
+}
+
+func (o *Options) jittered(life time.Duration, rnd float64) time.Duration {
 	jitter := o.Jitter
 	if jitter == 0 {
 		jitter = DefaultJitter
 	}
-	if v.TTL <= 0 || v.TTL == call.Forever || jitter < 0 {
-		return v.TTL
+	if life <= 0 || life == call.Forever || jitter < 0 {
+		return life
 	}
-	return max(1, v.TTL-time.Duration(jitter*rnd*float64(v.TTL)))
+	return max(1, life-time.Duration(jitter*rnd*float64(life)))
 }
 
 // A trial is a call that rules are tried on.

@@ -79,6 +79,10 @@ func (r *Rule) check() error {
 		return errors.New("an answer is deterministic or sampled and never both; leave one out")
 	case embeds && (r.Deterministic || r.Sampled):
 		return errors.New("an embedding is neither deterministic nor sampled; leave that out")
+	case r.Adaptive != nil && embeds:
+		return errors.New("adaptive: an embedding changes with its model only, and then it is another one; write forever")
+	case r.Adaptive != nil:
+		return r.checkAdaptive()
 	}
 	return nil
 }

@@ -42,6 +42,9 @@ func (r Rule) String() string {
 			add(mark.word)
 		}
 	}
+	if r.Adaptive != nil {
+		add("adaptive")
+	}
 	text := "ttl " + lifeText(r.TTL)
 	if len(conditions) > 0 {
 		text += " " + strings.Join(conditions, ", ")

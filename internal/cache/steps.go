@@ -49,6 +49,9 @@ func (l *lookup) Answer(ctx context.Context, c *call.Call) (*recording.Reader, e
 	f := l.find(ctx, t, w)
 	if f.usable(w.Control) {
 		if r := l.replay(t, c, f, "", Memory); r != nil {
+			if f.early(w, l.opts.StaleWhileRevalidate > 0) {
+				l.refresh(t, c, l.next)
+			}
 			return r, nil
 		}
 	}
@@ -63,7 +66,7 @@ func (l *lookup) Answer(ctx context.Context, c *call.Call) (*recording.Reader, e
 	}
 	if f.stale(w.Control, l.opts.StaleWhileRevalidate) {
 		if r := l.replay(t, c, f, staleRevalidated, Memory); r != nil {
-			l.refresh(c, l.next)
+			l.refresh(t, c, l.next)
 			return r, nil
 		}
 	}
@@ -138,7 +141,7 @@ func (c *Cache) findShared(ctx context.Context, t *tiers, w *call.Caching) *foun
 // found judges an entry, which may be nil. The rule in force now shortens its time, but does not
 // prolong it.
 func (t *tiers) found(e *Entry, w *call.Caching, q *call.Question) *found {
-	if e == nil || !t.valid(&e.Meta) {
+	if e == nil || !t.valid(&e.Meta) || e.Meta.Past.outdated(w.Verdict.Source) {
 		return nil
 	}
 	now := time.Now()
@@ -194,6 +197,7 @@ func (c *Cache) replay(t *tiers, k *call.Call, f *found, detail, backend string)
 			result.Detail = staleWished
 		}
 	}
+	m.Past.into(&result)
 	k.Cached.Set(result)
 	return recording.Replay(*route, whole)
 }

@@ -34,7 +34,12 @@ func (s *store) Answer(ctx context.Context, c *call.Call) (*recording.Reader, er
 		return s.next.Answer(ctx, c)
 	}
 	k := s.keeping(t, c) // before a node is asked: what is purged from now on is not to be stored
-	if !w.Control.NoCache {
+	switch {
+	case w.Control.NoCache:
+		if w.Verdict.Adaptive != nil && t.memory.get(w.Key) == nil {
+			s.findShared(ctx, t, w) // what is there is not given, but compared
+		}
+	default:
 		// An equal call may have been answered since this one looked.
 		if f := s.find(ctx, t, w); f.usable(w.Control) {
 			if r := s.replay(t, c, f, "", Memory); r != nil {
@@ -46,6 +51,9 @@ func (s *store) Answer(ctx context.Context, c *call.Call) (*recording.Reader, er
 				return r, nil
 			}
 		}
+	}
+	if w.Verdict.Adaptive != nil {
+		k.compareWith(t.memory.get(w.Key)) // what the second tier had is there by now
 	}
 	r, err := s.next.Answer(ctx, c)
 	if err == nil && !w.Control.NoStore {
@@ -61,6 +69,8 @@ type keeping struct {
 	call   *call.Call
 	meta   Meta
 	answer Answer // once it is complete
+	before *Meta  // of the answer that this one is compared with; nil: there is none
+	told   bool   // that one was purged because it has changed
 }
 
 // keeping is what is known of an answer before there is one.
@@ -102,11 +112,16 @@ func (k *keeping) end(all recording.Whole, whole bool) {
 
 // keep stores the answer.
 func (k *keeping) keep() {
+	class := k.meta.Class
+	if k.call.Caching.Verdict.Adaptive != nil {
+		k.adapt()
+		class = classAdaptive
+	}
 	e := NewEntry(k.meta, k.answer)
 	if !k.tiers.valid(&k.meta) || !k.tiers.memory.put(e) {
 		return
 	}
-	k.Watch.CacheStored(k.meta.Class, k.meta.TTL)
+	k.Watch.CacheStored(class, k.meta.TTL)
 	if k.tiers.shared != nil {
 		k.share(k.tiers, e)
 	}
@@ -120,7 +135,7 @@ func (s *store) share(t *tiers, e *Entry) {
 	}
 	keep := e.Meta.TTL
 	if keep != call.Forever {
-		keep += s.opts.stale()
+		keep += e.Meta.outlast(s.opts.stale())
 	}
 	s.Jobs.Go(func() { // ends with the budget of one operation
 		defer s.sending.Add(-1)

@@ -49,6 +49,27 @@ type Verdict struct {
 	Why string
 	// ToolCalls tells that an answer that calls tools may be stored, too.
 	ToolCalls bool
+
+	// Adaptive has the TTL follow what is seen of the answer's changes; TTL is the longest then.
+	// nil: it is TTL.
+	Adaptive *Adaptive
+	// Source tells the version of what the answer is made from, as far as the client says it; 0: it
+	// does not.
+	Source uint64
+}
+
+// An Adaptive says how the TTL of an answer follows how often it changes. It is never changed.
+type Adaptive struct {
+	Target float64       // share of the answers given that may be stale, more than 0 and less than 1
+	First  time.Duration // TTL of an answer of whose changes nothing is known
+	Min    time.Duration // the shortest TTL
+	Max    time.Duration // the longest
+
+	// SourceHeader is the header in which a request tells the version of what its answer is made
+	// from, as text; "": what was said is compared.
+	SourceHeader string
+	// SourceTags has a purge by one of the answer's tags count as its change, and nothing else.
+	SourceTags bool
 }
 
 // A Control is what the client wishes of the cache (RFC 9111 section 5.2.1). The zero value is no
@@ -80,6 +101,9 @@ type CacheResult struct {
 	Rule    string        // that gave the TTL
 	Stored  bool          // the answer has been stored: known only of whole answers
 	Saved   wire.Totals   // what the answer cost when it was generated
+
+	Adaptive      bool   // its TTL follows its changes
+	Seen, Changed uint32 // refreshes that were compared, and those that differed
 
 	Lead  *Upstream // that of the call whose answer this one followed, nil if it followed none
 	Texts Texts     // of an embedding whose texts went their own ways

@@ -107,6 +107,7 @@ func (w watcher) CacheOperated(backend, op string, took time.Duration) {
 
 func (w watcher) CacheEvicted(backend, reason string)         { w.observer.CacheEvicted(backend, reason) }
 func (w watcher) CacheCorrupt(backend string)                 { w.observer.CacheCorrupt(backend) }
+func (w watcher) CacheRefreshed(result string)                { w.observer.CacheRefreshed(result) }
 func (w watcher) CacheStored(class string, ttl time.Duration) { w.observer.CacheStored(class, ttl) }
 
 func (w watcher) Waited(class call.Class, result string, took time.Duration) {

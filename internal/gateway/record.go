@@ -127,6 +127,7 @@ func (unobserved) CacheOperated(string, string, time.Duration) {}
 func (unobserved) CacheEvicted(string, string)                 {}
 func (unobserved) CacheCorrupt(string)                         {}
 func (unobserved) CacheStored(string, time.Duration)           {}
+func (unobserved) CacheRefreshed(string)                       {}
 
 func (unobserved) Waited(call.Class, string, time.Duration)  {}
 func (unobserved) NodeMoved(string, fleet.State)             {}

@@ -72,6 +72,9 @@ func (q *request) judge(r *wire.Request, w *call.Caching, m *fleet.Model, determ
 		Prompt: r.LastPrompt, Header: q.r.Header, Deterministic: deterministic,
 		SingleTurn: r.SingleTurn(), Tools: r.HasTools(),
 	}
+	if q.site.tags != "" {
+		facts.Tagged = q.r.Header.Get(q.site.tags) != ""
+	}
 	if q.site.clientTTL > 0 {
 		facts.ClientTTL = cache.ClientTTL(q.r.Header, q.site.clientTTL)
 	}
@@ -213,8 +216,11 @@ func (q *request) shared(c *call.Call) {
 	if r.Lead != nil {
 		status = append(status, "; collapsed"...)
 	}
-	if r.Detail != "" && r.Status != call.Miss {
+	switch {
+	case r.Detail != "" && r.Status != call.Miss:
 		status = append(append(status, "; detail="...), r.Detail...)
+	case q.site.explain && r.Status == call.Hit && r.Rule != "":
+		status = append(append(status, "; detail="...), strconv.Quote(cache.Reason(&r))...)
 	}
 	if q.site.explain && q.keyed(c) {
 		status = fmt.Appendf(status, "; key=%q", q.engine.cache.KeyName(c.Caching.Key))

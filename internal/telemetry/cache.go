@@ -21,6 +21,7 @@ type caching struct {
 	ttl          *prometheus.HistogramVec
 	savedTokens  *prometheus.CounterVec
 	savedSeconds *prometheus.CounterVec
+	refreshes    *prometheus.CounterVec
 	coalesced    *prometheus.CounterVec
 	texts        *prometheus.CounterVec
 	batchSize    *prometheus.HistogramVec
@@ -49,6 +50,11 @@ func newCaching() caching {
 		savedSeconds: counter("node_seconds_saved_total",
 			"Time that nodes spent on answers which were given again: prompt evaluation and generation, without loads.", "model"),
 	}
+	c.refreshes = counter("cache_adaptive_refreshes_total",
+		"Answers of adaptive rules that were compared with the one before, by result. Many doubtful ones say that answers differ for no reason.", "result")
+	for _, result := range cache.Refreshed {
+		c.refreshes.WithLabelValues(result)
+	}
 	c.coalesced = counter("coalesced_requests_total", "Requests that heard the answer of another one while it was generated.", "endpoint")
 	c.texts = counter("embedding_texts_total",
 		"Different texts of embedding requests that were answered text by text, by what became of them.", "result")
@@ -74,7 +80,7 @@ func newCaching() caching {
 
 func (c *caching) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		c.requests, c.bypasses, c.evictions, c.corrupt, c.operations, c.ttl, c.savedTokens, c.savedSeconds, c.coalesced,
+		c.requests, c.bypasses, c.evictions, c.corrupt, c.operations, c.ttl, c.savedTokens, c.savedSeconds, c.coalesced, c.refreshes,
 		c.texts, c.batchSize, c.batchWait,
 	}
 }
@@ -143,3 +149,6 @@ func (m *Metrics) CacheCorrupt(backend string) { m.caching.corrupt.WithLabelValu
 func (m *Metrics) CacheStored(class string, ttl time.Duration) {
 	m.caching.ttl.WithLabelValues(class).Observe(ttl.Seconds())
 }
+
+// CacheRefreshed implements cache.Watcher.
+func (m *Metrics) CacheRefreshed(result string) { m.caching.refreshes.WithLabelValues(result).Inc() }
