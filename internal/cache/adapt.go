@@ -71,18 +71,25 @@ func (k *keeping) compareWith(e *Entry) {
 
 // adapt gives a complete answer the TTL that its past suggests.
 func (k *keeping) adapt() {
-	v, m := k.call.Caching.Verdict, &k.meta
-	next := Past{Said: k.said(), Source: v.Source, Keep: v.Adaptive.Max}
-	s := succession{Adaptive: v.Adaptive, told: k.told, after: next}
-	if k.before != nil {
-		s.before, s.lasted, s.life = k.before.Past, m.Stored.Sub(k.before.Stored), k.before.TTL
+	v := k.call.Caching.Verdict
+	if result := k.opts.succeed(&k.meta, k.before, k.told, v, Past{Said: k.said()}, rand.Float64()); result != "" {
+		k.Watch.CacheRefreshed(result)
+	}
+}
+
+// succeed completes what is known of an answer, whose TTL so far is the longest that it may have,
+// and gives the result of the comparison with the one before; "" if it does not count. before is nil
+// if there is none; told says that it was purged because it has changed. rnd is as in Life.
+func (o *Options) succeed(m, before *Meta, told bool, v call.Verdict, past Past, rnd float64) string {
+	past.Source, past.Keep = v.Source, v.Adaptive.Max
+	s := succession{Adaptive: v.Adaptive, told: told, after: past}
+	if before != nil {
+		s.before, s.lasted, s.life = before.Past, m.Stored.Sub(before.Stored), before.TTL
 	}
 	past, life, result := s.next()
 	m.Past = &past
-	m.TTL = min(m.TTL, k.opts.jittered(min(max(life, k.opts.Min), v.TTL), rand.Float64())) // m.TTL: until midnight, perhaps
-	if result != "" {
-		k.Watch.CacheRefreshed(result)
-	}
+	m.TTL = min(m.TTL, o.jittered(min(max(life, o.Min), v.TTL), rnd))
+	return result
 }
 
 // said is a digest of what the answer says.

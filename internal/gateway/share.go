@@ -219,7 +219,7 @@ func (q *request) shared(c *call.Call) {
 	switch {
 	case r.Detail != "" && r.Status != call.Miss:
 		status = append(append(status, "; detail="...), r.Detail...)
-	case q.site.explain && r.Status == call.Hit && r.Rule != "":
+	case q.site.explain && r.Status == call.Hit:
 		status = append(append(status, "; detail="...), strconv.Quote(cache.Reason(&r))...)
 	}
 	if q.site.explain && q.keyed(c) {
