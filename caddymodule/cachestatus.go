@@ -55,6 +55,7 @@ func writeInspected(w io.Writer, i cache.Inspected) error {
 		{"age", span(seconds(i.Age))},
 		{"time left", leftText(&i)},
 		{"rule", i.Rule},
+		{"reason", i.Reason},
 		{"class", i.Class},
 		{"tokens", fmt.Sprint(i.Tokens)},
 		{"size", bytesText(int64(i.Size))},

@@ -36,7 +36,7 @@ func TestWriteInspected(t *testing.T) {
 		Identity: "sha256:1", Version: "0.24.0", Tags: []string{"prices", "news"},
 		Stored: time.Date(2026, 11, 24, 17, 0, 0, 5, time.FixedZone("", 3600)),
 		Age:    190, TTL: 3600, Left: 3410,
-		Rule: "ttl 1h prompt *\x1b[2J*", Class: "sampled", Size: 2150, Tokens: 312,
+		Rule: "ttl 1h prompt *\x1b[2J*", Reason: "adaptive 12/3", Class: "sampled", Size: 2150, Tokens: 312,
 		Question: "caddy-ollama request 1\ns\x05hello \u202e\ufffd世　界", Answer: []string{`{"response":"a\tb` + "\u009b" + `"}` + "\n", `{"done":true}` + "\n"},
 	})
 	if err != nil {
@@ -51,6 +51,7 @@ stored     2026-11-24 16:00:00 UTC, in redis
 age        3m
 time left  56m of 1h
 rule       ttl 1h prompt *·[2J*
+reason     adaptive 12/3
 class      sampled
 tokens     312
 size       2.1 KiB
