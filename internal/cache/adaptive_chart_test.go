@@ -28,20 +28,23 @@ func simChart(policies []policy, mean map[string]simulated) []byte {
 	fmt.Fprintf(&b, `<text transform="translate(18 %d) rotate(-90)" text-anchor="middle">generations per request</text>`+"\n", (top+height-bottom)/2)
 	var line bytes.Buffer
 	for _, p := range policies {
-		s := mean[p.name]
-		fill := "#888"
+		s, a := mean[p.name], p.opts.Rules[0].Adaptive
+		label, fill, above := p.name, "#888", 4.0
 		switch {
 		case p.purge:
 			fill = "#1a7f37"
-		case p.noise > 0:
-			fill = "#cf222e"
-		case p.opts.Rules[0].Adaptive != nil:
-			fill = "#0969da"
-		default:
+		case a == nil:
+			above = -6 // clear of its neighbours
 			fmt.Fprintf(&line, "%.1f,%.1f ", x(s.stale), y(s.generated))
+		case p.noise > 0 && (p.noise > 0.3 || a.Target > 0.05):
+			continue // where others are
+		case p.noise > 0:
+			fill, label = "#cf222e", fmt.Sprintf("adaptive %v%%, %v%% false differences", a.Target*100, p.noise*100)
+		default:
+			fill, label = "#0969da", fmt.Sprintf("adaptive %v%%", a.Target*100)
 		}
 		fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="4" fill="%s"/><text x="%.1f" y="%.1f" fill="%[3]s">%[6]s</text>`+"\n",
-			x(s.stale), y(s.generated), fill, x(s.stale)+8, y(s.generated)+4, p.name)
+			x(s.stale), y(s.generated), fill, x(s.stale)+8, y(s.generated)+above, label)
 	}
 	fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="#888" stroke-dasharray="4 3"/>`+"\n</svg>\n", bytes.TrimSpace(line.Bytes()))
 	return b.Bytes()
