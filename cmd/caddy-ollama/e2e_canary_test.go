@@ -68,6 +68,7 @@ http://127.0.0.1:%[5]s {
 		}
 	}
 	metrics /metrics
+	ollama_status /status
 	tracing {
 		span ` + outermost + `
 	}
@@ -249,6 +250,7 @@ func TestCanary_WhatIsSaidIsNowhereElse(t *testing.T) {
 	}}}
 	for path, has := range map[string]string{
 		"/metrics": "caddy_ollama_requests_total", "/config/": `"tracing"`, "/ollama/nodes": `"name":"a"`,
+		"/ollama/status": `"name":"a"`,
 	} {
 		_, text := get(t, admin, "http://localhost"+path, "localhost")
 		if !strings.Contains(strings.ReplaceAll(text, `": "`, `":"`), has) {
@@ -258,6 +260,12 @@ func TestCanary_WhatIsSaidIsNowhereElse(t *testing.T) {
 	}
 	_, metrics := get(t, c.client, c.url+"/metrics", "")
 	checkNothingIn(t, "the site's metrics", metrics, said)
+	shown, page := get(t, c.client, c.url+"/status", "")
+	if shown.StatusCode != http.StatusOK || !strings.Contains(page, "Nodes") {
+		t.Errorf("the status page: %s\n%s", shown.Status, page)
+	}
+	checkNothingIn(t, "the status page", page, said)
+	checkNothingIn(t, "top", mustAsk(t, env, "top", "--once", "--config", file), said)
 	checkNothingIn(t, "cache stats", mustAsk(t, env, "cache", "stats", "--config", file), said)
 	checkNothingIn(t, "nodes", mustAsk(t, env, "nodes", "--config", file), said)
 	dump := ""
