@@ -28,7 +28,7 @@ test: test-engine test-ops test-caddy test-clients ## everything that CI checks
 
 test-engine: need-go need-cc need-redis ## the packages without Caddy, under the race detector
 	$(GO) vet $(ENGINE)
-	$(GO) test -race -timeout 10m $(ENGINE)
+	$(GO) test -race -timeout 20m $(ENGINE)
 
 test-caddy: need-go need-redis need-prometheus need-chromium ## the Caddy module, the commands and the binary, end to end
 	$(GO) vet $(CADDY)
