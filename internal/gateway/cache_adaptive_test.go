@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-ollama/caddy-ollama/internal/cache"
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
+	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 )
 
 // A changingNode answers chats with a text that changes, now and then spelt with other blanks.
@@ -76,6 +77,7 @@ func newAdaptiveRig(t *testing.T, o cache.Options, site SiteConfig) *adaptiveRig
 	r := &adaptiveRig{changing: &changingNode{Handler: node, took: time.Second}, seen: new(refreshObserver)}
 	opts := rigOptions{site: site, warm: true, observer: r.seen}
 	opts.config.Cache = &o
+	opts.config.Health = fleet.Options{Interval: 10 * time.Minute, PsInterval: time.Hour, TagsInterval: time.Hour} // it takes days
 	r.cacheRig = &cacheRig{rig: newRig(t, opts, r.changing), node: node}
 	r.known("tiny:latest")
 	return r
@@ -115,17 +117,17 @@ func TestAdaptive_TTLFollowsTheAnswerUpAndDown(t *testing.T) {
 		if first > time.Minute || reason != "adaptive 0/0" {
 			t.Errorf("the first TTL is %s by %q, want a minute", first, reason)
 		}
-		still, reason, _ := r.asks(3*time.Minute, 30*time.Hour)
+		still, reason, _ := r.asks(5*time.Minute, 30*time.Hour)
 		if still < time.Hour || !strings.HasSuffix(reason, "/0") || !strings.HasPrefix(reason, "adaptive ") {
 			t.Errorf("of an answer that never changes the TTL is %s by %q", still, reason)
 		}
 		r.changing.period.Store(int64(time.Hour))
-		changing, reason, _ := r.asks(3*time.Minute, 2*24*time.Hour)
+		changing, reason, _ := r.asks(5*time.Minute, 36*time.Hour)
 		if changing > still/3 {
 			t.Errorf("of an answer that changes each hour the TTL is %s by %q", changing, reason)
 		}
 		r.changing.period.Store(0)
-		again, reason, _ := r.asks(3*time.Minute, 2*24*time.Hour)
+		again, reason, _ := r.asks(5*time.Minute, 36*time.Hour)
 		if again < 2*changing {
 			t.Errorf("when it has ceased to change the TTL is %s by %q", again, reason)
 		}
