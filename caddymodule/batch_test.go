@@ -61,7 +61,7 @@ func TestBatchPrompts_AreCountedAndLoggedWithoutTheirText(t *testing.T) {
 	})
 	eventually(t, "the batch is logged", func() bool {
 		log, _ := os.ReadFile(logFile)
-		return strings.Contains(string(log), `"endpoint":"batch","outcome":"ok","items":2,"items_failed":1}`)
+		return strings.Contains(string(log), `"endpoint":"batch","operation":"batch","dialect":"ollama","outcome":"ok","items":2,"items_failed":1}`)
 	})
 	if log, _ := os.ReadFile(logFile); strings.Contains(string(log)+scrape, canary) {
 		t.Error("a prompt is in the log or in the metrics")

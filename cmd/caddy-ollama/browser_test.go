@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -49,7 +50,7 @@ func startBrowser(t *testing.T) *browser {
 		}
 	}
 	if path == "" {
-		t.Skip("there is no Chromium; `make need-chromium` installs it")
+		t.Fatal("there is no Chromium; `make need-chromium` installs it")
 	}
 	theirIn, out, err := os.Pipe()
 	if err != nil {
@@ -59,12 +60,17 @@ func startBrowser(t *testing.T) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	home := t.TempDir()
+	// Not t.TempDir: processes of the browser's may write into it for a moment after it was killed.
+	home, err := os.MkdirTemp("", "browser")
+	if err != nil {
+		t.Fatal(err)
+	}
 	// The sandbox needs rights that a container or root does not have; only our own page is shown.
 	cmd := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars",
 		"--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe", "--user-data-dir="+home, "about:blank")
 	cmd.Env = append(os.Environ(), "HOME="+home, "TZ=UTC", "LANG=en_GB.UTF-8")
 	cmd.ExtraFiles = []*os.File{theirIn, theirOut} // it reads 3 and writes 4
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -75,10 +81,13 @@ func startBrowser(t *testing.T) *browser {
 	reading.Go(func() { b.read(in) }) // ends with the browser
 	t.Cleanup(func() {
 		out.Close()
-		cmd.Process.Kill()
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // and its children
 		cmd.Wait()
 		in.Close()
 		reading.Wait()
+		for began := time.Now(); os.RemoveAll(home) != nil && time.Since(began) < 5*time.Second; {
+			time.Sleep(50 * time.Millisecond)
+		}
 	})
 	return b
 }
