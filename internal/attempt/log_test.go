@@ -111,3 +111,20 @@ func TestEnded_TokenTimeIsThatAfterTheFirst(t *testing.T) {
 		}
 	}
 }
+
+func TestTried_TellsTheTokensOfVectors(t *testing.T) {
+	l := new(told)
+	b := newBench(t, Options{}, []string{"http://n0"}, roundTrip(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(embedded))}, nil
+	}))
+	b.Log = l
+	c, _ := b.sealed(t, "{}")
+	r, err := b.Answer(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if len(l.ends) != 1 || l.ends[0].Totals.PromptTokens != 1 || c.Upstream.Totals().PromptTokens != 1 {
+		t.Errorf("told %+v and %+v, want one token", l.ends, c.Upstream.Totals())
+	}
+}

@@ -40,6 +40,7 @@ type try struct {
 	run       *suspect.Run
 	span      tracing.Span
 	first     time.Duration // until the first frame, or the object
+	totals    wire.Totals   // of an answer that is no stream
 	told      bool          // the fleet knows first
 	count     int           // frames so far
 	outcome   Outcome       // "" while it has not ended
@@ -154,6 +155,10 @@ func (t *try) object(resp *http.Response) error {
 		return err
 	}
 	t.answered()
+	if t.call.Request.Task == wire.Answer { // vectors have no frames to judge
+		t.totals.PromptTokens = wire.EmbeddedTokens(t.call.Request.Route, body)
+		t.call.Upstream.Told(t.totals)
+	}
 	t.ended(OK, nil)
 	t.grant.Served(wire.Totals{}, t.first, t.first)
 	t.close()
@@ -311,7 +316,7 @@ func (t *try) ended(o Outcome, err error) {
 	})
 	t.outcome = o
 	said := Ended{Node: node.Name(), Model: t.call.Request.Model.Short(), Outcome: o, Took: took, First: t.first, Stalled: t.stalled}
-	if o == OK && t.judge != nil {
+	if said.Totals = t.totals; o == OK && t.judge != nil {
 		said.Totals = t.judge.Totals()
 	}
 	t.Log.Tried(said)

@@ -185,3 +185,27 @@ func (e *Embedded) list(b []byte, model string) []byte {
 	b = strconv.AppendInt(append(b, `,"total_tokens":`...), int64(e.Tokens), 10)
 	return append(b, "}}\n"...)
 }
+
+// EmbeddedTokens is the count of tokens that an answer to an embedding request tells, without
+// reading the vectors; 0 if it tells none.
+func EmbeddedTokens(route Route, body []byte) int {
+	name := []byte(`"prompt_eval_count":`)
+	switch {
+	case route.Operation != Embed:
+		return 0
+	case route.Dialect == OpenAI:
+		name = []byte(`"prompt_tokens":`)
+	}
+	at := bytes.LastIndex(body, name) // it stands behind them
+	if at < 0 {
+		return 0
+	}
+	n := 0
+	for _, c := range body[at+len(name):] {
+		if c < '0' || c > '9' || n > 1<<40 {
+			break
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n
+}

@@ -226,6 +226,21 @@ func TestEmbeddings_ApartAndTogetherIsTheRecordedAnswer(t *testing.T) {
 	}
 }
 
+func TestEmbeddedTokens_AreThoseOfTheWholeAnswer(t *testing.T) {
+	for path, file := range embedFiles {
+		for _, rec := range golden.Load(t, file) {
+			if e, err := Embeddings(routeOf(path), rec.Response.Body); err == nil && EmbeddedTokens(routeOf(path), rec.Response.Body) != e.Tokens {
+				t.Errorf("%s/%s: %d tokens, want %d", file, rec.ID, EmbeddedTokens(routeOf(path), rec.Response.Body), e.Tokens)
+			}
+		}
+	}
+	for _, body := range []string{"", `{"prompt_eval_count":`, `{"prompt_eval_count":-1}`, `{"prompt_eval_count":x}`} {
+		if n := EmbeddedTokens(routeOf("/api/embed"), []byte(body)); n != 0 {
+			t.Errorf("%s: %d", body, n)
+		}
+	}
+}
+
 func TestEmbeddings_TellWhatTheyCost(t *testing.T) {
 	e, err := Embeddings(routeOf("/api/embed"), record(t, "embed", "dims").Response.Body)
 	if err != nil || e.Tokens != 7 || e.Total != 2905907 || e.Load != 1454456 || len(e.Vectors) != 1 ||
