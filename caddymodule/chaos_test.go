@@ -78,6 +78,7 @@ type chaosRun struct {
 	over    context.Context
 	began   time.Time
 	calm    atomic.Int64 // the number of a time without faults, negative while there are some
+	deadly  atomic.Int64 // requests that were refused because nodes seemed to have died of them
 
 	reloaded atomic.Int64 // when a reload ended last, in nanoseconds; a time to come while one is going on
 
