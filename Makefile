@@ -1,10 +1,10 @@
 # One set of build flags everywhere (the defaults): another set would compile Caddy a second
 # time, which takes minutes.
 .DEFAULT_GOAL := help
-.PHONY: help build demo run test test-engine test-caddy test-clients test-ops race lint fmt pictures chaos fuzz bench bench-micro need-go need-cc need-redis need-npm need-prometheus need-chromium
+.PHONY: help build demo run test test-engine test-caddy test-clients test-ops race lint fmt pictures chaos fuzz bench bench-micro need-go need-cc need-redis need-postgres need-npm need-prometheus need-chromium
 
 GO      ?= go
-ENGINE  := ./internal/...
+ENGINE  := ./internal/... ./blog/...
 CADDY   := ./caddymodule/... ./cmd/...
 CLIENTS := test/clients
 FUZZ    ?= 30s
@@ -26,7 +26,7 @@ run: need-go ## the gateway on http://localhost:8080, no file needed
 
 test: test-engine test-ops test-caddy test-clients ## everything that CI checks
 
-test-engine: need-go need-cc need-redis ## the packages without Caddy, under the race detector
+test-engine: need-go need-cc need-redis need-postgres ## the packages without Caddy, under the race detector
 	$(GO) vet $(ENGINE)
 	$(GO) test -race -timeout 20m $(ENGINE)
 
@@ -50,7 +50,7 @@ $(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json $(CLIEN
 	cd $(CLIENTS) && npm ci --ignore-scripts --loglevel=error
 	@touch $@
 
-race: need-go need-cc need-redis need-prometheus need-chromium ## all packages under the race detector: compiles Caddy once more
+race: need-go need-cc need-redis need-postgres need-prometheus need-chromium ## all packages under the race detector: compiles Caddy once more
 	$(GO) test -race -timeout 40m ./...
 
 lint: need-go ## gofumpt, vet and staticcheck, at pinned versions
@@ -94,6 +94,12 @@ need-redis:
 	@command -v redis-server >/dev/null || \
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy redis-server; } || \
 		{ echo "a redis-server is needed for the tests of what gateways share: install redis-server (7.0 or newer)"; exit 1; }
+
+# Debian has the server's programs outside the PATH: the tests look there, too.
+need-postgres:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy --no-install-recommends postgresql; } || \
+		{ echo "PostgreSQL is needed for the tests of the blog's store: install postgresql (14 or newer)"; exit 1; }
 
 need-prometheus:
 	@command -v promtool >/dev/null && command -v prometheus >/dev/null || \

@@ -1,0 +1,147 @@
+package blog
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	chromahtml "github.com/alecthomas/chroma/v2/formatters/html"
+	"github.com/yuin/goldmark"
+	highlighting "github.com/yuin/goldmark-highlighting/v2"
+	"github.com/yuin/goldmark/ast"
+	"github.com/yuin/goldmark/extension"
+	east "github.com/yuin/goldmark/extension/ast"
+	"github.com/yuin/goldmark/parser"
+	"github.com/yuin/goldmark/renderer/html"
+	"github.com/yuin/goldmark/text"
+	"github.com/yuin/goldmark/util"
+)
+
+// markdown renders GitHub's dialect. Raw HTML is left out, colours of code are classes, since our
+// pages allow no style attributes. Safe for concurrent use.
+var markdown = goldmark.New(
+	goldmark.WithExtensions(
+		extension.Linkify, extension.Strikethrough, extension.TaskList,
+		extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute)),
+		highlighting.NewHighlighting(highlighting.WithFormatOptions(chromahtml.WithClasses(true))),
+	),
+	goldmark.WithParserOptions(parser.WithAutoHeadingID()),
+	goldmark.WithRendererOptions(html.WithXHTML()), // feeds are XML
+)
+
+// Render makes the safe HTML of a post from its Markdown, and its plain text. The error may be an
+// *InvalidError.
+func Render(source string) (safe, plain string, err error) {
+	return render(source, postPolicy.SanitizeBytes)
+}
+
+// RenderGenerated is Render for what a model wrote. It shows no images: their addresses could tell
+// another server what the post, or the question, said.
+func RenderGenerated(source string) (safe string, err error) {
+	safe, _, err = render(source, generatedPolicy.SanitizeBytes)
+	return safe, err
+}
+
+func render(source string, sanitize func([]byte) []byte) (safe, plain string, err error) {
+	if err := checkNesting(source); err != nil {
+		return "", "", err
+	}
+	in := []byte(strings.ToValidUTF8(source, "\uFFFD"))
+	doc := markdown.Parser().Parse(text.NewReader(in), parser.WithContext(parser.NewContext(parser.WithIDs(headingIDs{}))))
+	var out bytes.Buffer
+	if err := markdown.Renderer().Render(&out, in, doc); err != nil {
+		return "", "", fmt.Errorf("render markdown: %w", err)
+	}
+	// Sanitised although no raw HTML was let through: neither of the two is trusted alone.
+	return string(sanitize(out.Bytes())), plainText(doc, in), nil
+}
+
+// headingIDs makes ids of headings in any script. The prefix keeps them from being those of a page's
+// own elements.
+type headingIDs map[string]bool
+
+func (h headingIDs) Generate(value []byte, _ ast.NodeKind) []byte {
+	id := "s-" + Slug(string(bytes.TrimSpace(value)))
+	unique := id
+	for n := 2; h[unique]; n++ {
+		unique = fmt.Sprintf("%s-%d", id, n)
+	}
+	h[unique] = true
+	return []byte(unique)
+}
+
+func (h headingIDs) Put(value []byte) { h[string(value)] = true }
+
+// plainText is what a document says, a line a block.
+func plainText(doc ast.Node, source []byte) string {
+	var b strings.Builder
+	_ = ast.Walk(doc, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
+		if !entering {
+			switch {
+			case n.Kind() == east.KindTableCell:
+				b.WriteByte(' ')
+			case n.Type() == ast.TypeBlock:
+				endLine(&b)
+			}
+			return ast.WalkContinue, nil
+		}
+		switch n := n.(type) {
+		case *ast.Text:
+			b.Write(unescape(n.Segment.Value(source)))
+			if n.SoftLineBreak() || n.HardLineBreak() {
+				b.WriteByte('\n')
+			}
+		case *ast.String:
+			b.Write(n.Value)
+		case *ast.AutoLink:
+			b.Write(n.Label(source))
+		case *ast.CodeBlock, *ast.FencedCodeBlock:
+			for i := range n.Lines().Len() {
+				line := n.Lines().At(i)
+				b.Write(line.Value(source))
+			}
+		case *ast.HTMLBlock, *ast.RawHTML:
+			return ast.WalkSkipChildren, nil // readers do not see it either
+		}
+		return ast.WalkContinue, nil
+	})
+	return strings.TrimSpace(b.String())
+}
+
+// unescape resolves what only Markdown means: escaped punctuation and entities.
+func unescape(segment []byte) []byte {
+	return util.ResolveEntityNames(util.ResolveNumericReferences(util.UnescapePunctuations(segment)))
+}
+
+func endLine(b *strings.Builder) {
+	if s := b.String(); s != "" && !strings.HasSuffix(s, "\n") {
+		b.WriteByte('\n')
+	}
+}
+
+// Excerpt is the beginning of a plain text in one line, cut between words where there are spaces.
+func Excerpt(plain string, characters int) string {
+	var b strings.Builder
+	n, space := 0, 0
+	for i, r := range plain {
+		if n == characters {
+			s := b.String()
+			if space > len(s)*2/3 {
+				s = s[:space]
+			}
+			return strings.TrimRightFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsPunct(r) }) + "…"
+		}
+		if unicode.IsSpace(r) {
+			// A line break between Chinese lines is a space, too; several are one.
+			if prev, _ := utf8.DecodeLastRuneInString(plain[:i]); unicode.IsSpace(prev) {
+				continue
+			}
+			space, r = b.Len(), ' '
+		}
+		b.WriteRune(r)
+		n++
+	}
+	return strings.TrimSpace(b.String())
+}
