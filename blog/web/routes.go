@@ -14,7 +14,9 @@ func (h *Handler) routes() {
 	h.reader("GET /{$}", "index", h.index)
 	h.reader("GET /post/{id}", "post", h.post)
 	h.reader("GET /post/{id}/{slug}", "post", h.post)
-	h.reader("/", "missing", func(http.ResponseWriter, *visit) error { return blog.ErrNotFound })
+	h.reader("GET /assets/{name}", "asset", h.asset)
+	h.reader("GET /favicon.svg", "asset", h.favicon)
+	h.reader(everywhere, "missing", h.missing)
 }
 
 // A visit is a request with who makes it.
