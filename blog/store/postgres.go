@@ -111,12 +111,7 @@ func (*postgresDialect) unindex(ctx context.Context, tx *sql.Tx, post int64) err
 	return err
 }
 
-func (*postgresDialect) found() string {
-	return `SELECT post AS id, CASE WHEN title @@ $2::tsquery THEN 1 ELSE 0 END AS in_title
-		FROM post_search WHERE everything @@ $1::tsquery`
-}
-
-func (*postgresDialect) match(terms []term) (string, string) {
+func (*postgresDialect) found(terms []term, inTitle bool) (string, any) {
 	var all []string
 	for _, t := range terms {
 		star := ""
@@ -125,8 +120,11 @@ func (*postgresDialect) match(terms []term) (string, string) {
 		}
 		all = append(all, "'"+t.Text+"'"+star)
 	}
-	query := strings.Join(all, " & ")
-	return query, query
+	not := ""
+	if !inTitle {
+		not = "NOT "
+	}
+	return "p.id IN (SELECT post FROM post_search WHERE everything @@ %[1]s::tsquery AND " + not + "title @@ %[1]s::tsquery)", strings.Join(all, " & ")
 }
 
 func (*postgresDialect) kind(err error) error {

@@ -64,3 +64,6 @@ CREATE TABLE images (
 	created_at BIGINT NOT NULL,
 	bytes      BYTEA NOT NULL
 );
+-- One row, counted up by each change of what readers see: whoever keeps pages asks whether they are as new.
+CREATE TABLE changes (n BIGINT NOT NULL);
+INSERT INTO changes VALUES (0);
