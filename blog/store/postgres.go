@@ -38,6 +38,9 @@ func OpenPostgres(source string) (*Postgres, error) {
 		"application_name":  "caddy-ollama blog",
 		"lock_timeout":      fmt.Sprint(lockWait.Milliseconds()),
 		"statement_timeout": fmt.Sprint(statementWait.Milliseconds()),
+		// The terms of posts are stored beside their table, which so looks short to the planner: it would read
+		// all of them instead of the index (150 ms of 10,000 posts instead of 5).
+		"enable_seqscan": "off",
 	} {
 		if _, ok := config.RuntimeParams[name]; !ok {
 			config.RuntimeParams[name] = value
@@ -111,6 +114,8 @@ func (*postgresDialect) unindex(ctx context.Context, tx *sql.Tx, post int64) err
 	return err
 }
 
+// found has PostgreSQL look the posts up in its indexes once. It would rather read each post's terms
+// along the list, as it does not know how long they are.
 func (*postgresDialect) found(terms []term, inTitle bool) (string, any) {
 	var all []string
 	for _, t := range terms {
@@ -120,11 +125,11 @@ func (*postgresDialect) found(terms []term, inTitle bool) (string, any) {
 		}
 		all = append(all, "'"+t.Text+"'"+star)
 	}
-	not := ""
+	match := "title @@ %[1]s::tsquery"
 	if !inTitle {
-		not = "NOT "
+		match = "everything @@ %[1]s::tsquery AND NOT " + match
 	}
-	return "p.id IN (SELECT post FROM post_search WHERE everything @@ %[1]s::tsquery AND " + not + "title @@ %[1]s::tsquery)", strings.Join(all, " & ")
+	return "p.id IN (WITH f AS MATERIALIZED (SELECT post FROM post_search WHERE " + match + ") SELECT post FROM f)", strings.Join(all, " & ")
 }
 
 func (*postgresDialect) kind(err error) error {

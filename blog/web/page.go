@@ -97,16 +97,27 @@ func (h *Handler) show(w http.ResponseWriter, v *visit, status int, f frame) err
 			head.Set("Cache-Control", "no-store")
 		}
 	}
-	send(w, v, status, body.Bytes())
+	h.send(w, v, status, body.Bytes())
 	return nil
 }
 
 // send writes a whole body, or 304 if the reader's browser has it.
-func send(w http.ResponseWriter, v *visit, status int, body []byte) {
-	head := w.Header()
-	if status == http.StatusOK && head.Get("Cache-Control") != "no-store" {
+func (h *Handler) send(w http.ResponseWriter, v *visit, status int, body []byte) {
+	var tag string
+	if status == http.StatusOK && w.Header().Get("Cache-Control") != "no-store" {
 		sum := sha256.Sum256(body)
-		tag := `"` + hex.EncodeToString(sum[:16]) + `"`
+		tag = `"` + hex.EncodeToString(sum[:16]) + `"`
+		if v.keep != nil {
+			v.keep(body, tag)
+		}
+	}
+	sendTagged(w, v, status, body, tag)
+}
+
+// sendTagged is send for a body whose entity tag is known; empty: it has none.
+func sendTagged(w http.ResponseWriter, v *visit, status int, body []byte, tag string) {
+	head := w.Header()
+	if tag != "" {
 		head.Set("ETag", tag)
 		if hasTag(v.Header.Values("If-None-Match"), tag) {
 			head.Del("Content-Type")

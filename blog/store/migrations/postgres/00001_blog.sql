@@ -39,6 +39,7 @@ CREATE TABLE post_search (
 	title      TSVECTOR NOT NULL,
 	everything TSVECTOR NOT NULL
 );
+CREATE INDEX post_search_title ON post_search USING gin (title);
 CREATE INDEX post_search_everything ON post_search USING gin (everything);
 CREATE TABLE sessions (
 	hash       BYTEA PRIMARY KEY,
