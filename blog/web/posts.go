@@ -59,7 +59,7 @@ func (h *Handler) tag(w http.ResponseWriter, v *visit) error {
 }
 
 func (h *Handler) list(v *visit, path string, q blog.Query) (l list, err error) {
-	if q.After, err = parseCursor(v.FormValue("after")); err != nil {
+	if q.After, err = parseCursor(v.query("after")); err != nil {
 		return list{}, err
 	}
 	q.Limit, l.Later = listLength, !q.After.IsZero()

@@ -21,11 +21,11 @@ type found struct {
 // search finds posts by words, in any script.
 func (h *Handler) search(w http.ResponseWriter, v *visit) error {
 	f := frame{Name: "search", Title: v.lang.text("Search"), Canonical: "/search"}
-	page := found{Query: v.FormValue("q")}
+	page := found{Query: v.query("q")}
 	if runes := []rune(page.Query); len(runes) > queryLimit {
 		page.Query = string(runes[:queryLimit])
 	}
-	after, err := parseCursor(v.FormValue("after"))
+	after, err := parseCursor(v.query("after"))
 	if err != nil {
 		return err
 	}
