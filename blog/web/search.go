@@ -20,7 +20,7 @@ type found struct {
 
 // search finds posts by words, in any script.
 func (h *Handler) search(w http.ResponseWriter, v *visit) error {
-	f := frame{Name: "search", Title: v.lang.text("Search"), Canonical: "/search"}
+	f := frame{Name: "search", Title: "Search", Canonical: "/search"}
 	page := found{Query: v.query("q")}
 	if runes := []rune(page.Query); len(runes) > queryLimit {
 		page.Query = string(runes[:queryLimit])
@@ -30,7 +30,7 @@ func (h *Handler) search(w http.ResponseWriter, v *visit) error {
 		return err
 	}
 	if page.Query != "" {
-		f.Title, f.Canonical, f.Hidden = v.lang.text("Search: %s", page.Query), "", true
+		f.Named, f.Canonical, f.Hidden = v.lang.text("Search: %s", page.Query), "", true
 		result, err := h.store.Search(v.Context(), blog.SearchQuery{Text: page.Query, Limit: listLength, After: after})
 		if err != nil {
 			return err

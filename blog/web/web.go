@@ -47,7 +47,6 @@ type Handler struct {
 	people *people.People
 	mux    *http.ServeMux
 	pages  *otter.Cache[pageKey, *keptPage] // readers'
-	sizes  sizes
 
 	aboutHTML  string // made of Options.About
 	perSitemap int    // addresses in one file; less in tests
@@ -58,7 +57,7 @@ type Handler struct {
 func New(opts Options) (*Handler, error) {
 	h := &Handler{
 		opts: opts.withDefaults(), store: opts.Store, people: people.New(opts.Store), mux: http.NewServeMux(),
-		pages: newPages(), sizes: newSizes(opts.Store), perSitemap: sitemapMost,
+		pages: newPages(), perSitemap: sitemapMost,
 	}
 	if err := parseTemplates(); err != nil {
 		return nil, err
