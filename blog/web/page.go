@@ -113,10 +113,15 @@ func (h *Handler) fail(w *statusWriter, v *visit, err error) {
 		return // it is too late for a page, or nobody waits
 	}
 	status, t := http.StatusInternalServerError, trouble{Heading: "Something went wrong", Advice: "It has been logged. Try again, or go back to the first page."}
+	var refused *refusal
 	switch {
-	case errors.Is(err, errSignIn):
-		http.Redirect(w, v.Request, "/login", http.StatusSeeOther)
+	case errors.As(err, &refused):
+		status, t = refused.status, refused.trouble
+	case errors.Is(err, errSignIn) && v.Method != http.MethodPost:
+		http.Redirect(w, v.Request, signInPath(v.URL.RequestURI()), http.StatusSeeOther)
 		return
+	case errors.Is(err, errSignIn):
+		status, t = http.StatusForbidden, signInFirst
 	case errors.Is(err, blog.ErrNotFound):
 		status, t = http.StatusNotFound, trouble{Heading: "Nothing is here", Advice: "The post may have been deleted, or the address is wrong."}
 	case errors.Is(err, blog.ErrConflict):
@@ -131,7 +136,7 @@ func (h *Handler) fail(w *statusWriter, v *visit, err error) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	if v.Method != http.MethodGet && v.Method != http.MethodHead {
-		t.Kept = v.PostFormValue("body")
+		t.Kept = typed(v)
 	}
 	if err := h.show(w, v, status, frame{Name: "error", Title: t.Heading, Page: t}); err != nil {
 		h.opts.Log.ErrorContext(v.Context(), "the blog could not answer", "page", v.name, "error", err)

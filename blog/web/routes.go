@@ -14,6 +14,7 @@ func (h *Handler) routes() {
 	h.reader("GET /{$}", "index", h.index)
 	h.reader("GET /post/{id}", "post", h.post)
 	h.reader("GET /post/{id}/{slug}", "post", h.post)
+	h.authorRoutes()
 	h.reader("/", "missing", func(http.ResponseWriter, *visit) error { return blog.ErrNotFound })
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-ollama/caddy-ollama/blog"
 	"github.com/caddy-ollama/caddy-ollama/blog/people"
+	"github.com/caddy-ollama/caddy-ollama/blog/picture"
 )
 
 // Options are what a blog is. Only Store has no default.
@@ -27,6 +28,9 @@ type Options struct {
 	Log       *slog.Logger
 	Observer  Observer         // default: nobody
 	Now       func() time.Time // default: time.Now
+	// ClientIP is the address that failed logins are counted for. Default: that of the connection, which
+	// is right unless another proxy stands before this server.
+	ClientIP func(*http.Request) string
 }
 
 // An Observer is told what becomes of requests. Its methods must not block.
@@ -43,6 +47,8 @@ type Handler struct {
 	store  blog.Store
 	people *people.People
 	mux    *http.ServeMux
+
+	pictures *picture.Intake
 }
 
 // New makes the pages of a blog. The error is one of the templates, which are the program's own.
@@ -51,6 +57,7 @@ func New(opts Options) (*Handler, error) {
 	if err := parseTemplates(); err != nil {
 		return nil, err
 	}
+	h.pictures = picture.NewIntake()
 	h.routes()
 	return h, nil
 }
