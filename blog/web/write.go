@@ -69,10 +69,13 @@ func readDraft(w http.ResponseWriter, v *visit) (draft, error) {
 	return d, nil
 }
 
+// isComma is true for commas of Chinese and Japanese, too.
+func isComma(r rune) bool { return strings.ContainsRune(",，、", r) }
+
 // into puts what was written into a post. do is the button: publish, draft, or neither, which
 // leaves a post what it is and makes a new one a draft.
 func (d draft) into(p *blog.Post, do string) {
-	p.Title, p.Body, p.Tags, p.Version = d.Title, d.Body, strings.Split(d.Tags, ","), d.Version
+	p.Title, p.Body, p.Tags, p.Version = d.Title, d.Body, strings.FieldsFunc(d.Tags, isComma), d.Version
 	switch {
 	case do == "publish":
 		p.Draft = false
