@@ -185,3 +185,39 @@ func (d *desk) stored(id int64) blog.Post {
 	}
 	return p
 }
+
+// A readOnlyStore is for who may change nothing.
+type readOnlyStore struct {
+	blog.Store
+	t *testing.T
+}
+
+func (s readOnlyStore) CreatePost(context.Context, blog.Post) (blog.Post, error) {
+	s.t.Error("a post was created")
+	return blog.Post{}, blog.ErrBusy
+}
+
+func (s readOnlyStore) UpdatePost(context.Context, blog.Post) (blog.Post, error) {
+	s.t.Error("a post was changed")
+	return blog.Post{}, blog.ErrBusy
+}
+
+func (s readOnlyStore) DeletePost(context.Context, int64, time.Time) error {
+	s.t.Error("a post was deleted")
+	return blog.ErrBusy
+}
+
+func (s readOnlyStore) RestorePost(context.Context, int64) error {
+	s.t.Error("a post was restored")
+	return blog.ErrBusy
+}
+
+func (s readOnlyStore) UpdateAuthor(context.Context, blog.Author) error {
+	s.t.Error("an author was changed")
+	return blog.ErrBusy
+}
+
+func (s readOnlyStore) CreateImage(context.Context, blog.Image) error {
+	s.t.Error("an image was stored")
+	return blog.ErrBusy
+}
