@@ -18,16 +18,7 @@ func fit(src image.Image, orientation int) image.Image {
 	if orientation == 1 {
 		return src
 	}
-	return turn(asRGBA(src), orientation)
-}
-
-func asRGBA(src image.Image) *image.RGBA {
-	if rgba, ok := src.(*image.RGBA); ok {
-		return rgba
-	}
-	rgba := image.NewRGBA(image.Rect(0, 0, src.Bounds().Dx(), src.Bounds().Dy()))
-	draw.Draw(rgba, rgba.Bounds(), src, src.Bounds().Min, draw.Src)
-	return rgba
+	return turn(src, orientation)
 }
 
 // shrink makes each pixel the mean of those that it covers, in part too. It holds a line of the
@@ -87,34 +78,37 @@ func shrinkLine(row []float32, pix []uint8, from, to int) {
 	}
 }
 
-// turn undoes an orientation of EXIF.
-func turn(src *image.RGBA, orientation int) *image.RGBA {
-	w, h := src.Rect.Dx(), src.Rect.Dy()
+// turn undoes an orientation of EXIF, a line of the source at a time.
+func turn(src image.Image, orientation int) *image.RGBA {
+	from := src.Bounds()
+	w, h := from.Dx(), from.Dy()
 	size := image.Rect(0, 0, w, h)
 	if orientation >= 5 {
 		size = image.Rect(0, 0, h, w)
 	}
 	out := image.NewRGBA(size)
-	for y := range size.Max.Y {
-		for x := range size.Max.X {
-			sx, sy := x, y
+	line := image.NewRGBA(image.Rect(0, 0, w, 1))
+	for sy := range h {
+		draw.Draw(line, line.Bounds(), src, image.Pt(from.Min.X, from.Min.Y+sy), draw.Src)
+		for sx := range w {
+			x, y := sx, sy
 			switch orientation {
 			case 2:
-				sx = w - 1 - x
+				x = w - 1 - sx
 			case 3:
-				sx, sy = w-1-x, h-1-y
+				x, y = w-1-sx, h-1-sy
 			case 4:
-				sy = h - 1 - y
+				y = h - 1 - sy
 			case 5:
-				sx, sy = y, x
+				x, y = sy, sx
 			case 6:
-				sx, sy = y, h-1-x
+				x, y = h-1-sy, sx
 			case 7:
-				sx, sy = w-1-y, h-1-x
+				x, y = h-1-sy, w-1-sx
 			case 8:
-				sx, sy = w-1-y, x
+				x, y = sy, w-1-sx
 			}
-			copy(out.Pix[out.PixOffset(x, y):][:4], src.Pix[src.PixOffset(sx, sy):][:4])
+			copy(out.Pix[out.PixOffset(x, y):][:4], line.Pix[4*sx:])
 		}
 	}
 	return out

@@ -118,7 +118,7 @@ func takeJPEG(out *bytes.Buffer, content []byte) error {
 	case head.progressive:
 		bytesOfPixel = progressiveBytes
 	case config.ColorModel == color.CMYKModel:
-		bytesOfPixel = 8 // it is converted into a second one
+		bytesOfPixel = 12 // it is three images on its way
 	}
 	if err := affordable(config, bytesOfPixel); err != nil {
 		return err
