@@ -51,12 +51,29 @@ func render(source string, sanitize func([]byte) []byte) (safe, plain string, er
 	}
 	in := []byte(strings.ToValidUTF8(source, "\uFFFD"))
 	doc := markdown.Parser().Parse(text.NewReader(in), parser.WithContext(parser.NewContext(parser.WithIDs(headingIDs{}))))
+	arrangeHeadings(doc)
 	var out bytes.Buffer
 	if err := markdown.Renderer().Render(&out, in, doc); err != nil {
 		return "", "", fmt.Errorf("render markdown: %w", err)
 	}
 	// Sanitised although no raw HTML was let through: neither of the two is trusted alone.
 	return string(sanitize(out.Bytes())), plainText(doc, in), nil
+}
+
+// arrangeHeadings has the highest headings of a document be the second level: the first is its title,
+// and readers who go from heading to heading miss none, whatever the author began with.
+func arrangeHeadings(doc ast.Node) {
+	var headings []*ast.Heading
+	highest := 6
+	_ = ast.Walk(doc, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
+		if h, ok := n.(*ast.Heading); ok && entering {
+			headings, highest = append(headings, h), min(highest, h.Level)
+		}
+		return ast.WalkContinue, nil
+	})
+	for _, h := range headings {
+		h.Level = min(6, h.Level-highest+2)
+	}
 }
 
 // headingIDs makes ids of headings in any script. The prefix keeps them from being those of a page's

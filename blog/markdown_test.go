@@ -34,6 +34,27 @@ func TestRender_Golden(t *testing.T) {
 	}
 }
 
+func TestRender_HeadingsBeginBelowTheTitle(t *testing.T) {
+	for source, want := range map[string]string{
+		"# a\n\n## b\n\n# c": "h2 h3 h2",
+		"## a\n\n### b":      "h2 h3",
+		"#### a":             "h2",
+		"# a\n\n## b\n\n### c\n\n#### d\n\n##### e\n\n###### f": "h2 h3 h4 h5 h6 h6",
+	} {
+		safe, _, err := Render(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, m := range regexp.MustCompile(`<(h\d)`).FindAllStringSubmatch(safe, -1) {
+			got = append(got, m[1])
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q: headings %v, want %s", source, got, want)
+		}
+	}
+}
+
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)

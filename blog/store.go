@@ -36,6 +36,12 @@ type Store interface {
 	// Posts lists newest first: published ones by when they were published, drafts by when they were
 	// last changed. Without Full they have neither Body nor HTML, and of Text the beginning.
 	Posts(ctx context.Context, q Query) (Page, error)
+	// Addresses lists published posts as Posts does, with ID, Slug, Updated and Published only. Default
+	// and most of a page: 1,000.
+	Addresses(ctx context.Context, after Cursor, limit int) (Page, error)
+	// Changes counts what changed published posts and their authors, from whatever process: while it
+	// is the same, so are the pages of readers. Read it before what it is to vouch for.
+	Changes(ctx context.Context) (int64, error)
 	// Post is any post, draft or deleted too: who asks decides who may see it.
 	Post(ctx context.Context, id int64) (Post, error)
 	// Search finds published posts: those whose title or tags have it first, then newest first.

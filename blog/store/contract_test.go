@@ -31,7 +31,10 @@ var contract = []struct {
 	{"search finds any script", testSearch},
 	{"search ranks and pages", testSearchPaging},
 	{"search follows changes", testSearchChanges},
+	{"search ends with its last page", testSearchEnds},
 	{"tags are counted", testTags},
+	{"addresses are listed", testAddresses},
+	{"changes of what readers see are counted", testChanges},
 	{"given ids are kept", testGivenIDs},
 	{"authors", testAuthors},
 	{"sessions expire", testSessions},
@@ -338,6 +341,60 @@ func testTags(t *testing.T, s blog.Store) {
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("tags (-want +got):\n%s%v", diff, err)
 	}
+}
+
+func testAddresses(t *testing.T, s blog.Store) {
+	for i := range 4 {
+		written(t, s, blog.Post{Title: fmt.Sprint("p", i), Body: "body"}, noon.Add(time.Duration(i)*time.Second))
+	}
+	written(t, s, blog.Post{Title: "draft", Draft: true}, noon)
+	var got []string
+	for after := (blog.Cursor{}); ; {
+		page, err := s.Addresses(t.Context(), after, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range page.Posts {
+			got = append(got, p.Path()+" "+p.Updated.Format("05"))
+		}
+		if after = page.Next; after.IsZero() {
+			break
+		}
+		got = append(got, "next")
+	}
+	if want := []string{"/post/4/p3 03", "/post/3/p2 02", "next", "/post/2/p1 01", "/post/1/p0 00"}; !slices.Equal(got, want) {
+		t.Errorf("addresses %q, want %q", got, want)
+	}
+}
+
+func testChanges(t *testing.T, s blog.Store) {
+	ann := author(t, s, "ann")
+	var p blog.Post
+	changed := func(what string, want bool, do func() error) {
+		t.Helper()
+		before, err := s.Changes(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed := do()
+		after, err := s.Changes(t.Context())
+		if err != nil || (after != before) != want {
+			t.Errorf("%s (%v): from %d to %d, %v, want a change: %v", what, failed, before, after, err, want)
+		}
+	}
+	changed("a new post", true, func() error { p = written(t, s, blog.Post{Title: "one", Author: ann.ID}, noon); return nil })
+	stale := p
+	changed("an update", true, func() (err error) { p, err = s.UpdatePost(t.Context(), p); return err })
+	changed("a refused update", false, func() error { _, err := s.UpdatePost(t.Context(), stale); return err })
+	changed("a deletion", true, func() error { return s.DeletePost(t.Context(), p.ID, noon) })
+	changed("a second deletion", false, func() error { return s.DeletePost(t.Context(), p.ID, noon) })
+	changed("a restoration", true, func() error { return s.RestorePost(t.Context(), p.ID) })
+	ann.Shown = "Another"
+	changed("another name", true, func() error { return s.UpdateAuthor(t.Context(), ann) })
+	changed("a failed login", false, func() error {
+		_, err := s.CountAttempt(t.Context(), "account:ann", noon, time.Hour)
+		return err
+	})
 }
 
 func testGivenIDs(t *testing.T, s blog.Store) {

@@ -8,9 +8,8 @@ import (
 
 // CreateImage stores an image once.
 func (d *DB) CreateImage(ctx context.Context, i blog.Image) error {
-	_, err := d.exec(ctx, "store an image", `INSERT INTO images (name, type, author, created_at, bytes) VALUES ($1, $2, $3, $4, $5)
+	return d.exec(ctx, "store an image", `INSERT INTO images (name, type, author, created_at, bytes) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (name) DO NOTHING`, i.Name, i.Type, i.Author, micros(i.Created), i.Bytes)
-	return err
 }
 
 // Image is an image with its bytes.

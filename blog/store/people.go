@@ -55,9 +55,8 @@ func (d *DB) Authors(ctx context.Context) ([]blog.Author, error) {
 
 // CreateSession stores a session.
 func (d *DB) CreateSession(ctx context.Context, s blog.Session) error {
-	_, err := d.exec(ctx, "create a session", "INSERT INTO sessions (hash, author, created_at, expires_at) VALUES ($1, $2, $3, $4)",
+	return d.exec(ctx, "create a session", "INSERT INTO sessions (hash, author, created_at, expires_at) VALUES ($1, $2, $3, $4)",
 		s.Hash[:], s.Author, micros(s.Created), micros(s.Expires))
-	return err
 }
 
 // Session is one that has not expired.
@@ -70,20 +69,17 @@ func (d *DB) Session(ctx context.Context, hash blog.TokenHash, now time.Time) (b
 
 // DeleteSession ends a session, if there is one.
 func (d *DB) DeleteSession(ctx context.Context, hash blog.TokenHash) error {
-	_, err := d.exec(ctx, "end a session", "DELETE FROM sessions WHERE hash = $1", hash[:])
-	return err
+	return d.exec(ctx, "end a session", "DELETE FROM sessions WHERE hash = $1", hash[:])
 }
 
 // DeleteSessions ends all of an author.
 func (d *DB) DeleteSessions(ctx context.Context, author int64) error {
-	_, err := d.exec(ctx, "end sessions", "DELETE FROM sessions WHERE author = $1", author)
-	return err
+	return d.exec(ctx, "end sessions", "DELETE FROM sessions WHERE author = $1", author)
 }
 
 // CreateLink stores a one-time link.
 func (d *DB) CreateLink(ctx context.Context, l blog.OneTimeLink) error {
-	_, err := d.exec(ctx, "create a link", "INSERT INTO links (hash, author, expires_at) VALUES ($1, $2, $3)", l.Hash[:], l.Author, micros(l.Expires))
-	return err
+	return d.exec(ctx, "create a link", "INSERT INTO links (hash, author, expires_at) VALUES ($1, $2, $3)", l.Hash[:], l.Author, micros(l.Expires))
 }
 
 // UseLink takes a link out. The deletion itself decides who gets it.
@@ -120,6 +116,5 @@ func (d *DB) CountAttempt(ctx context.Context, key string, now time.Time, forget
 
 // ClearAttempts forgets them.
 func (d *DB) ClearAttempts(ctx context.Context, key string) error {
-	_, err := d.exec(ctx, "clear attempts", "DELETE FROM attempts WHERE key = $1", key)
-	return err
+	return d.exec(ctx, "clear attempts", "DELETE FROM attempts WHERE key = $1", key)
 }

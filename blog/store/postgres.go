@@ -38,6 +38,11 @@ func OpenPostgres(source string) (*Postgres, error) {
 		"application_name":  "caddy-ollama blog",
 		"lock_timeout":      fmt.Sprint(lockWait.Milliseconds()),
 		"statement_timeout": fmt.Sprint(statementWait.Milliseconds()),
+		// The terms of posts are stored beside their table, which so looks short to the planner: it would read
+		// all of them instead of the index (150 ms of 10,000 posts instead of 5).
+		// What has no index costs 10^10 then, for which it would compile each statement.
+		"enable_seqscan": "off",
+		"jit":            "off",
 	} {
 		if _, ok := config.RuntimeParams[name]; !ok {
 			config.RuntimeParams[name] = value
@@ -111,12 +116,9 @@ func (*postgresDialect) unindex(ctx context.Context, tx *sql.Tx, post int64) err
 	return err
 }
 
-func (*postgresDialect) found() string {
-	return `SELECT post AS id, CASE WHEN title @@ $2::tsquery THEN 1 ELSE 0 END AS in_title
-		FROM post_search WHERE everything @@ $1::tsquery`
-}
-
-func (*postgresDialect) match(terms []term) (string, string) {
+// found has PostgreSQL look the posts up in its indexes once. It would rather read each post's terms
+// along the list, as it does not know how long they are.
+func (*postgresDialect) found(terms []term, inTitle bool) (string, any) {
 	var all []string
 	for _, t := range terms {
 		star := ""
@@ -125,8 +127,11 @@ func (*postgresDialect) match(terms []term) (string, string) {
 		}
 		all = append(all, "'"+t.Text+"'"+star)
 	}
-	query := strings.Join(all, " & ")
-	return query, query
+	match := "title @@ %[1]s::tsquery"
+	if !inTitle {
+		match = "everything @@ %[1]s::tsquery AND NOT " + match
+	}
+	return "p.id IN (WITH f AS MATERIALIZED (SELECT post FROM post_search WHERE " + match + ") SELECT post FROM f)", strings.Join(all, " & ")
 }
 
 func (*postgresDialect) kind(err error) error {

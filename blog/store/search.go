@@ -27,12 +27,13 @@ func (d *DB) Search(ctx context.Context, q blog.SearchQuery) (blog.SearchPage, e
 	limit := limited(q.Limit, searchLimit)
 	page := blog.SearchPage{Next: q.After}
 	for range looksLimit {
-		hits, next, err := d.candidates(ctx, parsed, page.Next, limit-len(page.Hits))
+		posts, next, err := d.candidates(ctx, parsed, page.Next, limit-len(page.Hits))
 		if err != nil {
 			return blog.SearchPage{}, err
 		}
 		page.Next = next
-		for _, h := range hits {
+		for _, p := range posts {
+			h := blog.Hit{Post: p}
 			if parsed.NeedsCheck() && !parsed.Found(h.Title, strings.Join(h.Tags, "\n"), h.Text) {
 				continue
 			}
@@ -47,49 +48,39 @@ func (d *DB) Search(ctx context.Context, q blog.SearchQuery) (blog.SearchPage, e
 	return page, nil
 }
 
-// candidates have the terms of a query.
-func (d *DB) candidates(ctx context.Context, q fulltext.Query, after blog.Cursor, limit int) ([]blog.Hit, blog.Cursor, error) {
-	everything, title := d.dialect.match(q.Terms)
-	args := []any{everything, title, limit + 1}
-	where := ""
-	if !after.IsZero() {
-		where = "AND (f.in_title, p.published_at, p.id) < ($4, $5, $6)"
-		inTitle := 0
-		if after.InTitle {
-			inTitle = 1
+// candidates have the terms of a query: first those that have all of them in title and tags.
+func (d *DB) candidates(ctx context.Context, q fulltext.Query, after blog.Cursor, limit int) (posts []blog.Post, next blog.Cursor, err error) {
+	if after.IsZero() || after.InTitle {
+		page, err := d.found(ctx, q, true, after, limit)
+		page.Next.InTitle = true
+		if err != nil || !page.Next.IsZero() {
+			return page.Posts, page.Next, err
 		}
-		args = append(args, inTitle, micros(after.At), after.ID)
+		posts, after = page.Posts, blog.Cursor{}
 	}
-	// The ids are sorted first, because texts are long.
-	query := fmt.Sprintf(`WITH f AS (%s), best AS (
-			SELECT p.id, f.in_title FROM f JOIN posts p ON p.id = f.id WHERE NOT p.draft AND p.deleted_at = 0 %s
-			ORDER BY f.in_title DESC, p.published_at DESC, p.id DESC LIMIT $3)
-		SELECT %s, best.in_title FROM best JOIN posts p ON p.id = best.id JOIN authors a ON a.id = p.author
-		ORDER BY best.in_title DESC, p.published_at DESC, p.id DESC`,
-		d.dialect.found(), where, strings.NewReplacer("p.body, p.html", "'', ''").Replace(columns(true)))
-	var hits []blog.Hit
-	var inTitle []bool
-	err := d.rows(ctx, "search", func(row scanner) error {
-		var in int
-		p, err := scanPost(row, &in)
-		hits, inTitle = append(hits, blog.Hit{Post: p}), append(inTitle, in == 1)
-		return err
-	}, query, args...)
-	if err != nil {
-		return nil, blog.Cursor{}, err
-	}
-	var next blog.Cursor
-	if len(hits) > limit {
-		hits = hits[:limit]
-		next = blog.Cursor{InTitle: inTitle[limit-1], At: hits[limit-1].Published, ID: hits[limit-1].ID}
-	}
-	for i := range hits {
-		if err := d.addTags(ctx, &hits[i].Post); err != nil {
-			return nil, blog.Cursor{}, err
+	if limit -= len(posts); limit == 0 {
+		// The page is full, and whether there is another one is to be found out.
+		page, err := d.found(ctx, q, false, blog.Cursor{}, 1)
+		if err != nil || len(page.Posts) == 0 {
+			return posts, blog.Cursor{}, err
 		}
+		last := posts[len(posts)-1]
+		return posts, blog.Cursor{InTitle: true, At: last.Published, ID: last.ID}, nil
 	}
-	return hits, next, nil
+	page, err := d.found(ctx, q, false, after, limit)
+	return append(posts, page.Posts...), page.Next, err
 }
+
+// found lists what has all terms of a query in title and tags, or only in everything.
+func (d *DB) found(ctx context.Context, q fulltext.Query, inTitle bool, after blog.Cursor, limit int) (blog.Page, error) {
+	l := listing{at: "p.published_at", where: published}
+	condition, match := d.dialect.found(q.Terms, inTitle)
+	l.and(fmt.Sprintf(condition, l.arg(match)))
+	return d.list(ctx, "search", l, searchColumns, after, limit)
+}
+
+// searchColumns have the whole text, for the snippet.
+var searchColumns = strings.Replace(columns(true), "p.body, p.html", "'', ''", 1)
 
 func beginning(text string, characters int) string {
 	n := 0

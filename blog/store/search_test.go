@@ -116,6 +116,28 @@ func testSearchPaging(t *testing.T, s blog.Store) {
 	}
 }
 
+// testSearchEnds: a page that is just full is the last one if there is nothing else.
+func testSearchEnds(t *testing.T, s blog.Store) {
+	written(t, s, blog.Post{Title: "apples"}, noon)
+	written(t, s, blog.Post{Title: "also apples"}, noon)
+	for i, want := range []int{2, 1, 2} { // titles alone; cut between titles and texts; both
+		if i == 1 {
+			written(t, s, blog.Post{Title: "pie", Body: "apples"}, noon)
+			written(t, s, blog.Post{Title: "cider", Body: "apples"}, noon)
+		}
+		page, err := s.Search(t.Context(), blog.SearchQuery{Text: "apples", Limit: 2})
+		if err != nil || len(page.Hits) != 2 || page.Next.IsZero() != (i == 0) {
+			t.Fatalf("%d hits, next %+v, %v", len(page.Hits), page.Next, err)
+		}
+		if i > 0 {
+			page, err = s.Search(t.Context(), blog.SearchQuery{Text: "apples", Limit: want, After: page.Next})
+			if err != nil || len(page.Hits) != want || page.Next.IsZero() != (want == 2) {
+				t.Fatalf("after the titles: %d hits, next %+v, %v, want %d", len(page.Hits), page.Next, err, want)
+			}
+		}
+	}
+}
+
 func testSearchChanges(t *testing.T, s blog.Store) {
 	p := written(t, s, blog.Post{Title: "one", Body: "apples"}, noon)
 	p.Body = "pears"

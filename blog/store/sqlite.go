@@ -180,12 +180,9 @@ func (*sqliteDialect) unindex(ctx context.Context, tx *sql.Tx, post int64) error
 	return err
 }
 
-func (*sqliteDialect) found() string {
-	return `SELECT rowid AS id, rowid IN (SELECT rowid FROM post_search WHERE post_search MATCH $2) AS in_title
-		FROM post_search WHERE post_search MATCH $1`
-}
-
-func (*sqliteDialect) match(terms []term) (string, string) {
+// found has SQLite look the posts up in FTS5 once, and go along the index of the list until the page
+// is full. Without the plus it would read and sort each post that has the terms.
+func (*sqliteDialect) found(terms []term, inTitle bool) (string, any) {
 	var all []string
 	for _, t := range terms {
 		star := ""
@@ -195,7 +192,11 @@ func (*sqliteDialect) match(terms []term) (string, string) {
 		all = append(all, `"`+t.Text+`"`+star)
 	}
 	query := "(" + strings.Join(all, " AND ") + ")"
-	return "everything : " + query, "title : " + query
+	match := "title : " + query
+	if !inTitle {
+		match = "(everything : " + query + ") NOT (" + match + ")"
+	}
+	return "+p.id IN (SELECT rowid FROM post_search WHERE post_search MATCH %s)", match
 }
 
 func (*sqliteDialect) kind(err error) error {

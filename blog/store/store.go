@@ -37,10 +37,9 @@ type dialect interface {
 	taken(ctx context.Context, tx *sql.Tx) error
 	index(ctx context.Context, tx *sql.Tx, post int64, title, everything []string) error
 	unindex(ctx context.Context, tx *sql.Tx, post int64) error
-	// found is a query for (id, in_title) of the posts whose terms match $1, and of those in the title $2.
-	found() string
-	// match writes terms, all of which have to be there, as $1 of found; in the title, as $2.
-	match(terms []term) (everything, title string)
+	// found is a condition on posts p, with %s for its argument, for those that have all terms in title
+	// and tags, or in everything and not all in title and tags.
+	found(terms []term, inTitle bool) (condition string, match any)
 	// kind tells what an error of the driver means: one of blog's sentinels, or nil.
 	kind(err error) error
 }
@@ -92,26 +91,28 @@ func (d *DB) change(ctx context.Context, what string, do func(tx *sql.Tx) error)
 	return d.failed(ctx, what, tx.Commit())
 }
 
-// exec runs one statement in a transaction and tells how many rows it changed.
-func (d *DB) exec(ctx context.Context, what, statement string, args ...any) (rows int64, err error) {
-	err = d.change(ctx, what, func(tx *sql.Tx) error {
+// exec runs one statement in a transaction.
+func (d *DB) exec(ctx context.Context, what, statement string, args ...any) error {
+	return d.change(ctx, what, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, statement, args...)
+		return err
+	})
+}
+
+// one changes one row of what readers see; it is ErrNotFound if there is no such row.
+func (d *DB) one(ctx context.Context, what, statement string, args ...any) error {
+	return d.change(ctx, what, func(tx *sql.Tx) error {
 		result, err := tx.ExecContext(ctx, statement, args...)
 		if err != nil {
 			return err
 		}
-		rows, err = result.RowsAffected()
-		return err
+		if rows, err := result.RowsAffected(); err != nil {
+			return err
+		} else if rows == 0 {
+			return blog.ErrNotFound
+		}
+		return changed(ctx, tx)
 	})
-	return rows, err
-}
-
-// one is exec for a statement that has to change something: else it is ErrNotFound.
-func (d *DB) one(ctx context.Context, what, statement string, args ...any) error {
-	rows, err := d.exec(ctx, what, statement, args...)
-	if err == nil && rows == 0 {
-		err = fmt.Errorf("%s: %w", what, blog.ErrNotFound)
-	}
-	return err
 }
 
 // rows is a query whose rows scan reads one by one.

@@ -3,8 +3,6 @@ package web
 import (
 	"net/http"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/blog"
 )
@@ -21,7 +19,7 @@ func (h *Handler) drafts(w http.ResponseWriter, v *visit) error {
 	if err != nil {
 		return err
 	}
-	return h.show(w, v, http.StatusOK, frame{Name: "drafts", Title: "Drafts", Page: s})
+	return h.show(w, v, http.StatusOK, frame{Name: "drafts", Title: v.lang.text("Drafts"), Page: s})
 }
 
 func (h *Handler) deleted(w http.ResponseWriter, v *visit) error {
@@ -35,27 +33,21 @@ func (h *Handler) deleted(w http.ResponseWriter, v *visit) error {
 			s.Removed = &s.Posts[i]
 		}
 	}
-	return h.show(w, v, http.StatusOK, frame{Name: "deleted", Title: "Deleted posts", Page: s})
+	return h.show(w, v, http.StatusOK, frame{Name: "deleted", Title: v.lang.text("Deleted posts"), Page: s})
 }
 
-func (h *Handler) shelf(v *visit, which blog.Show) (shelf, error) {
-	page, err := h.store.Posts(v.Context(), blog.Query{Show: which, Limit: 50, After: shelfPlace(v.URL.Query().Get("after"))})
-	s := shelf{Page: page}
-	if next := page.Next; !next.IsZero() {
-		s.More = v.URL.Path + "?after=" + strconv.FormatInt(next.At.UnixMicro(), 10) + "-" + strconv.FormatInt(next.ID, 10)
+func (h *Handler) shelf(v *visit, which blog.Show) (s shelf, err error) {
+	after, err := parseCursor(v.FormValue("after"))
+	if err != nil {
+		return shelf{}, err
 	}
-	return s, err
-}
-
-// shelfPlace reads the address in shelf.More. What it cannot read is the beginning.
-func shelfPlace(text string) blog.Cursor {
-	at, id, _ := strings.Cut(text, "-")
-	micros, err := strconv.ParseInt(at, 10, 64)
-	number, err2 := strconv.ParseInt(id, 10, 64)
-	if err != nil || err2 != nil || micros < 0 || number < 1 {
-		return blog.Cursor{}
+	if s.Page, err = h.store.Posts(v.Context(), blog.Query{Show: which, Limit: 50, After: after}); err != nil {
+		return shelf{}, err
 	}
-	return blog.Cursor{At: time.UnixMicro(micros).UTC(), ID: number}
+	if !s.Next.IsZero() {
+		s.More = v.URL.Path + "?after=" + cursorText(s.Next)
+	}
+	return s, nil
 }
 
 // remove deletes a post, and goes to where that can be undone.

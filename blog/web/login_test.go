@@ -141,7 +141,7 @@ func TestLogout_EndsTheSession(t *testing.T) {
 	}
 	d.wantRedirect(stolen.get("/create"), "/login?next=%2Fcreate")
 	d.wantRedirect(d.reader().post("/logout"), "/")
-	d.want(d.author().get("/logout"), http.StatusNotFound) // not by an image on some page
+	d.want(d.author().get("/logout"), http.StatusMethodNotAllowed) // not by an image on some page
 }
 
 func TestPassword_EndsOtherSessionsAndKeepsThisOne(t *testing.T) {

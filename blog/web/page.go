@@ -2,14 +2,14 @@ package web
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -49,7 +49,15 @@ var functions = template.FuncMap{
 	"instant": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"day":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") },
 	"asset":   assetPath,
+	"excerpt": func(text string) string { return blog.Excerpt(text, excerptLength) },
+	"tagged":  tagPath,
 }
+
+// excerptLength is in characters: some three lines on a desk, six on a phone.
+const excerptLength = 280
+
+// tagPath is the address of the posts with a tag.
+func tagPath(tag string) string { return "/tag/" + url.PathEscape(tag) }
 
 // A frame is what base.html shows around Page, and Page what the page's own template does.
 type frame struct {
@@ -57,10 +65,11 @@ type frame struct {
 	Blog        Options
 	Lang        language
 	Author      *blog.Author
-	Title       string // of the page; empty: the blog's
+	Title       string // of the page, in the reader's language; empty: the blog's
 	Description string
-	Canonical   string // address
+	Canonical   string // path of the page, if readers may come by another one
 	Path        string // of this page, for links that come back
+	Hidden      bool   // search engines shall not list it
 	Page        any
 }
 
@@ -71,13 +80,16 @@ func (f frame) T(english string, args ...any) string { return f.Lang.text(englis
 // no body; authors' pages are kept by nobody.
 func (h *Handler) show(w http.ResponseWriter, v *visit, status int, f frame) error {
 	f.Blog, f.Lang, f.Author, f.Path = h.opts, v.lang, v.author, v.URL.Path
+	if f.Canonical != "" {
+		f.Canonical = h.address(v.Request) + f.Canonical
+	}
 	var body bytes.Buffer
 	if err := pages[f.Name].Execute(&body, f); err != nil {
 		return fmt.Errorf("show %s: %w", f.Name, err)
 	}
 	head := w.Header()
 	head.Set("Content-Type", "text/html; charset=utf-8")
-	head.Add("Vary", "Accept-Language, Cookie")
+	head.Set("Vary", "Accept-Language, Cookie")
 	head.Set("Content-Language", string(v.lang))
 	if head.Get("Cache-Control") == "" {
 		head.Set("Cache-Control", "no-cache")
@@ -85,61 +97,62 @@ func (h *Handler) show(w http.ResponseWriter, v *visit, status int, f frame) err
 			head.Set("Cache-Control", "no-store")
 		}
 	}
-	if status == http.StatusOK && v.author == nil {
-		sum := sha256.Sum256(body.Bytes())
-		tag := `"` + hex.EncodeToString(sum[:16]) + `"`
-		head.Set("ETag", tag)
-		if strings.Contains(v.Header.Get("If-None-Match"), tag) {
-			w.WriteHeader(http.StatusNotModified)
-			return nil
-		}
-	}
-	w.WriteHeader(status)
-	if v.Method != http.MethodHead {
-		w.Write(body.Bytes()) // an error is a reader who has left
-	}
+	h.send(w, v, status, body.Bytes())
 	return nil
 }
 
-// trouble is what the error page says.
-type trouble struct {
-	Heading, Advice string
-	Kept            string // what was typed and could not be stored, so that it is not lost
+// send writes a whole body, or 304 if the reader's browser has it.
+func (h *Handler) send(w http.ResponseWriter, v *visit, status int, body []byte) {
+	var tag string
+	if status == http.StatusOK && w.Header().Get("Cache-Control") != "no-store" {
+		sum := sha256.Sum256(body)
+		tag = `"` + hex.EncodeToString(sum[:16]) + `"`
+		if v.keep != nil {
+			v.keep(body, tag)
+		}
+	}
+	sendTagged(w, v, status, body, tag)
 }
 
-// fail answers with the page that says what went wrong and what to do.
-func (h *Handler) fail(w *statusWriter, v *visit, err error) {
-	if w.status != 0 || errors.Is(v.Context().Err(), context.Canceled) {
-		return // it is too late for a page, or nobody waits
+// sendTagged is send for a body whose entity tag is known; empty: it has none.
+func sendTagged(w http.ResponseWriter, v *visit, status int, body []byte, tag string) {
+	head := w.Header()
+	if tag != "" {
+		head.Set("ETag", tag)
+		if hasTag(v.Header.Values("If-None-Match"), tag) {
+			head.Del("Content-Type")
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
 	}
-	status, t := http.StatusInternalServerError, trouble{Heading: "Something went wrong", Advice: "It has been logged. Try again, or go back to the first page."}
-	var refused *refusal
-	switch {
-	case errors.As(err, &refused):
-		status, t = refused.status, refused.trouble
-	case errors.Is(err, errSignIn) && v.Method != http.MethodPost:
-		http.Redirect(w, v.Request, signInPath(v.URL.RequestURI()), http.StatusSeeOther)
-		return
-	case errors.Is(err, errSignIn):
-		status, t = http.StatusForbidden, signInFirst
-	case errors.Is(err, blog.ErrNotFound):
-		status, t = http.StatusNotFound, trouble{Heading: "Nothing is here", Advice: "The post may have been deleted, or the address is wrong."}
-	case errors.Is(err, blog.ErrConflict):
-		status, t = http.StatusConflict, trouble{Heading: "Somebody else changed it meanwhile", Advice: "Copy what you wrote, open the post again and put both together."}
-	case errors.Is(err, blog.ErrBusy):
-		h.opts.Observer.DatabaseFailed(v.name)
-		w.Header().Set("Retry-After", "5")
-		status, t = http.StatusServiceUnavailable, trouble{Heading: "The blog's database is not available", Advice: "Nothing was lost or stored. Try again in a moment."}
+	head.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	if v.Method != http.MethodHead {
+		_, _ = w.Write(body) // an error is a reader who has left
 	}
-	if status >= http.StatusInternalServerError {
-		h.opts.Log.ErrorContext(v.Context(), "the blog could not answer", "page", v.name, "error", err)
+}
+
+// hasTag reports whether one of the entity tags that a browser has is tag, by the weak comparison
+// of RFC 9110, 8.8.3.2: the same page packed in another way is the same.
+func hasTag(ifNoneMatch []string, tag string) bool {
+	for _, field := range ifNoneMatch {
+		for one := range strings.SplitSeq(field, ",") {
+			if one = strings.TrimSpace(one); one == "*" || strings.TrimPrefix(one, "W/") == tag {
+				return true
+			}
+		}
 	}
-	w.Header().Set("Cache-Control", "no-store")
-	if v.Method != http.MethodGet && v.Method != http.MethodHead {
-		t.Kept = typed(v)
+	return false
+}
+
+// address is how readers reach the blog, without a slash at the end.
+func (h *Handler) address(r *http.Request) string {
+	if h.opts.URL != "" {
+		return strings.TrimSuffix(h.opts.URL, "/")
 	}
-	if err := h.show(w, v, status, frame{Name: "error", Title: t.Heading, Page: t}); err != nil {
-		h.opts.Log.ErrorContext(v.Context(), "the blog could not answer", "page", v.name, "error", err)
-		http.Error(w, "internal error", http.StatusInternalServerError)
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
 	}
+	return scheme + "://" + r.Host
 }

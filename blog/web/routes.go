@@ -11,11 +11,21 @@ import (
 // routes lists everything there is, in one place. A page returns an error instead of answering, and
 // gets the page that says so.
 func (h *Handler) routes() {
-	h.reader("GET /{$}", "index", h.index)
-	h.reader("GET /post/{id}", "post", h.post)
-	h.reader("GET /post/{id}/{slug}", "post", h.post)
+	h.reader("GET /{$}", "index", h.kept(h.index))
+	h.reader("GET /post/{id}", "post", h.kept(h.post))
+	h.reader("GET /post/{id}/{slug}", "post", h.kept(h.post))
+	h.reader("GET /tag/{tag}", "tag", h.kept(h.tag))
+	h.reader("GET /tags", "tags", h.kept(h.tags))
+	h.reader("GET /search", "search", h.search)
+	h.reader("GET /about", "about", h.kept(h.about))
+	h.reader("GET /feed.xml", "feed", h.kept(h.feed))
+	h.reader("GET /sitemap.xml", "sitemap", h.kept(h.sitemap))
+	h.reader("GET /sitemap-posts.xml", "sitemap", h.sitemapPosts)
+	h.reader("GET /robots.txt", "robots", h.robots)
+	h.reader("GET /assets/{name}", "asset", h.asset)
+	h.reader("GET /favicon.svg", "asset", h.favicon)
 	h.authorRoutes()
-	h.reader("/", "missing", func(http.ResponseWriter, *visit) error { return blog.ErrNotFound })
+	h.reader(everywhere, "missing", h.missing)
 }
 
 // A visit is a request with who makes it.
@@ -25,6 +35,7 @@ type visit struct {
 	lang   language     // of the interface
 	author *blog.Author // who has signed in; nil: a reader
 	began  time.Time
+	keep   func(body []byte, tag string) // of kept; nil: the page is not kept
 }
 
 // reader has everybody see a page. name is for metrics.

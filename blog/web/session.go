@@ -14,14 +14,6 @@ import (
 // sessionCookie is bound to this host and to HTTPS by its prefix. Browsers take localhost by http, too.
 const sessionCookie = "__Host-session"
 
-// A refusal is an error that has a page of its own.
-type refusal struct {
-	status int
-	trouble
-}
-
-func (r *refusal) Error() string { return r.Heading }
-
 // formLimit is the most bytes of a form: a body of blog.BodyLimit, of which each byte may take three.
 const formLimit = 4 << 20
 

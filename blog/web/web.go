@@ -6,9 +6,12 @@
 package web
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/maypok86/otter/v2"
 
 	"github.com/caddy-ollama/caddy-ollama/blog"
 	"github.com/caddy-ollama/caddy-ollama/blog/people"
@@ -47,17 +50,28 @@ type Handler struct {
 	store  blog.Store
 	people *people.People
 	mux    *http.ServeMux
+	pages  *otter.Cache[pageKey, *keptPage] // readers'
 
 	pictures *picture.Intake
+
+	aboutHTML  string // made of Options.About
+	perSitemap int    // addresses in one file; less in tests
 }
 
-// New makes the pages of a blog. The error is one of the templates, which are the program's own.
+// New makes the pages of a blog. The error is one of Options.About, which cannot be rendered, or of
+// the templates, which are the program's own.
 func New(opts Options) (*Handler, error) {
-	h := &Handler{opts: opts.withDefaults(), store: opts.Store, people: people.New(opts.Store), mux: http.NewServeMux()}
+	h := &Handler{
+		opts: opts.withDefaults(), store: opts.Store, people: people.New(opts.Store), mux: http.NewServeMux(),
+		pages: newPages(), pictures: picture.NewIntake(), perSitemap: sitemapMost,
+	}
 	if err := parseTemplates(); err != nil {
 		return nil, err
 	}
-	h.pictures = picture.NewIntake()
+	var err error
+	if h.aboutHTML, _, err = blog.Render(opts.About); err != nil {
+		return nil, fmt.Errorf("render the text about the blog: %w", err)
+	}
 	h.routes()
 	return h, nil
 }

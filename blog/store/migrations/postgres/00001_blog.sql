@@ -39,6 +39,7 @@ CREATE TABLE post_search (
 	title      TSVECTOR NOT NULL,
 	everything TSVECTOR NOT NULL
 );
+CREATE INDEX post_search_title ON post_search USING gin (title);
 CREATE INDEX post_search_everything ON post_search USING gin (everything);
 CREATE TABLE sessions (
 	hash       BYTEA PRIMARY KEY,
@@ -64,3 +65,6 @@ CREATE TABLE images (
 	created_at BIGINT NOT NULL,
 	bytes      BYTEA NOT NULL
 );
+-- One row, counted up by each change of what readers see: whoever keeps pages asks whether they are as new.
+CREATE TABLE changes (n BIGINT NOT NULL);
+INSERT INTO changes VALUES (0);

@@ -36,7 +36,7 @@ CREATE INDEX post_tags_post ON post_tags (post);
 -- The terms come ready from the program (package fulltext), so the tokenizer only splits at spaces,
 -- and their order says nothing. everything has the terms of the title, the tags and the text.
 CREATE VIRTUAL TABLE post_search USING fts5 (
-	title, everything, content = '', contentless_delete = 1, detail = column, tokenize = 'ascii'
+	title, everything, content = '', contentless_delete = 1, detail = column, tokenize = 'ascii', prefix = '1 3 4'
 );
 CREATE TABLE sessions (
 	hash       BLOB PRIMARY KEY,
@@ -62,3 +62,6 @@ CREATE TABLE images (
 	created_at INTEGER NOT NULL,
 	bytes      BLOB NOT NULL
 );
+-- One row, counted up by each change of what readers see: whoever keeps pages asks whether they are as new.
+CREATE TABLE changes (n INTEGER NOT NULL);
+INSERT INTO changes VALUES (0);
