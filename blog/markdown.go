@@ -3,6 +3,7 @@ package blog
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -27,7 +28,7 @@ var markdown = goldmark.New(
 		extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute)),
 		highlighting.NewHighlighting(highlighting.WithFormatOptions(chromahtml.WithClasses(true))),
 	),
-	goldmark.WithParserOptions(parser.WithAutoHeadingID()),
+	goldmark.WithParserOptions(parser.WithAutoHeadingID(), parser.WithASTTransformers(util.Prioritized(roomForImages{}, 100))),
 	goldmark.WithRendererOptions(html.WithXHTML()), // feeds are XML
 )
 
@@ -96,6 +97,26 @@ func (h headingIDs) Generate(value []byte, _ ast.NodeKind) []byte {
 }
 
 func (h headingIDs) Put(value []byte) { h[string(value)] = true }
+
+// roomForImages has a page not jump when its images come: those of the blog's own get their size,
+// which their names tell. All are loaded only when they come near.
+type roomForImages struct{}
+
+func (roomForImages) Transform(doc *ast.Document, _ text.Reader, _ parser.Context) {
+	_ = ast.Walk(doc, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
+		image, ok := n.(*ast.Image)
+		if !ok || !entering {
+			return ast.WalkContinue, nil
+		}
+		image.SetAttributeString("loading", []byte("lazy"))
+		name, own := bytes.CutPrefix(image.Destination, []byte(ImagePath))
+		if width, height, ok := imageSize(string(name)); own && ok {
+			image.SetAttributeString("width", []byte(strconv.Itoa(width)))
+			image.SetAttributeString("height", []byte(strconv.Itoa(height)))
+		}
+		return ast.WalkContinue, nil
+	})
+}
 
 // plainText is what a document says, a line a block.
 func plainText(doc ast.Node, source []byte) string {

@@ -204,6 +204,14 @@ func checkInert(t *testing.T, source, safe string) {
 					if n.Data != "input" || value != "☑" && value != "☐" {
 						t.Errorf("%q names a %s %q: %q", source, n.Data, a.Val, safe)
 					}
+				case "width", "height":
+					if !imageSide.MatchString(value) {
+						t.Errorf("%q has a %s of %q: %q", source, a.Key, a.Val, safe)
+					}
+				case "loading":
+					if value != "lazy" {
+						t.Errorf("%q is loaded %q: %q", source, a.Val, safe)
+					}
 				case "class", "title", "alt", "align", "start", "checked", "disabled", "rel":
 				default:
 					t.Errorf("%q has an attribute %s: %q", source, a.Key, safe)

@@ -109,7 +109,10 @@ func TestNewImage_BelievesBytesOnly(t *testing.T) {
 	if _, err := NewImage(append([]byte(gif), make([]byte, ImageLimit)...), 1, noon); !errors.Is(err, ErrImageSize) {
 		t.Errorf("large: got error %v, want %v", err, ErrImageSize)
 	}
-	for _, name := range []string{"../../etc/passwd", "x.png", image.Name + "/", strings.TrimSuffix(image.Name, ".gif") + ".svg"} {
+	if width, height, ok := imageSize(image.Name); width != 1 || height != 1 || !ok {
+		t.Errorf("%s tells the size %d x %d, %v; want 1 x 1", image.Name, width, height, ok)
+	}
+	for _, name := range []string{"../../etc/passwd", strings.Replace(image.Name, "1x1", "0x1", 1), strings.Replace(image.Name, "1x1", "1x100000", 1), "x.png", image.Name + "/", strings.TrimSuffix(image.Name, ".gif") + ".svg"} {
 		if IsImageName(name) {
 			t.Errorf("%q passes for the name of an image", name)
 		}

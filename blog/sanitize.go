@@ -12,6 +12,7 @@ var (
 
 	headingID   = regexp.MustCompile(`^s-[\p{L}\p{N}\p{M}-]+$`)
 	codeClasses = regexp.MustCompile(`^[a-z0-9 -]{1,60}$`) // of chroma, and language-go
+	imageSide   = regexp.MustCompile(`^[1-9][0-9]{0,4}$`)
 	imageSource = regexp.MustCompile(`^(https://[\p{L}\p{N}]|/[^/\\])`)
 )
 
@@ -39,6 +40,8 @@ func newPolicy(images bool) *bluemonday.Policy {
 	if images {
 		p.AllowAttrs("src").Matching(imageSource).OnElements("img")
 		p.AllowAttrs("alt", "title").OnElements("img")
+		p.AllowAttrs("width", "height").Matching(imageSide).OnElements("img")
+		p.AllowAttrs("loading").Matching(regexp.MustCompile(`^lazy$`)).OnElements("img")
 	}
 	return p
 }

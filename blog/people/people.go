@@ -48,10 +48,12 @@ var (
 	ErrPassword = fmt.Errorf("a password has %d to %d characters", passwordLeast, passwordMost)
 )
 
+// SessionLife is how long an author stays signed in.
+const SessionLife = 30 * 24 * time.Hour
+
 const (
 	passwordLeast = 10
 	passwordMost  = 200 // hashing costs the same, but nobody needs to send megabytes
-	sessionLife   = 30 * 24 * time.Hour
 	linkLife      = 24 * time.Hour
 	hashesAtOnce  = 2
 )
@@ -185,7 +187,7 @@ func (p *People) Login(ctx context.Context, name, password, address string, now 
 			return "", err
 		}
 	}
-	return p.begin(ctx, author.ID, now)
+	return p.Begin(ctx, author.ID, now)
 }
 
 // forget is after how long without a failure a count begins anew.
@@ -213,13 +215,14 @@ func (p *People) UseLink(ctx context.Context, token string, now time.Time) (sess
 	if err != nil {
 		return "", err
 	}
-	return p.begin(ctx, link.Author, now)
+	return p.Begin(ctx, link.Author, now)
 }
 
-// begin always makes a new token, so that nobody can plant one before a login.
-func (p *People) begin(ctx context.Context, author int64, now time.Time) (token string, err error) {
+// Begin signs in an author of whom the caller knows who it is. It always makes a new token, so that
+// nobody can plant one before a login.
+func (p *People) Begin(ctx context.Context, author int64, now time.Time) (token string, err error) {
 	token, hash := newToken()
-	return token, p.store.CreateSession(ctx, blog.Session{Hash: hash, Author: author, Created: now, Expires: now.Add(sessionLife)})
+	return token, p.store.CreateSession(ctx, blog.Session{Hash: hash, Author: author, Created: now, Expires: now.Add(SessionLife)})
 }
 
 // SignedIn is the author whose session a token is, or blog.ErrNotFound.

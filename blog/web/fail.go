@@ -30,8 +30,8 @@ func (h *Handler) fail(w *statusWriter, v *visit, err error) {
 	if w.status != 0 || errors.Is(v.Context().Err(), context.Canceled) {
 		return // it is too late for a page, or nobody waits
 	}
-	if errors.Is(err, errSignIn) {
-		http.Redirect(w, v.Request, "/login", http.StatusSeeOther)
+	if errors.Is(err, errSignIn) && v.Method != http.MethodPost {
+		http.Redirect(w, v.Request, signInPath(v.URL.RequestURI()), http.StatusSeeOther)
 		return
 	}
 	status, t := describe(err)
@@ -44,7 +44,7 @@ func (h *Handler) fail(w *statusWriter, v *visit, err error) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	if v.Method != http.MethodGet && v.Method != http.MethodHead {
-		t.Kept = v.PostFormValue("body")
+		t.Kept = typed(v)
 	}
 	if err := h.show(w, v, status, frame{Name: "error", Title: t.Heading, Hidden: true, Page: t}); err != nil {
 		h.opts.Log.ErrorContext(v.Context(), "the blog could not answer", "page", v.name, "error", err)
@@ -58,6 +58,8 @@ func describe(err error) (status int, t trouble) {
 	switch {
 	case errors.As(err, &refused):
 		return refused.status, refused.trouble
+	case errors.Is(err, errSignIn):
+		return http.StatusForbidden, signInFirst
 	case errors.Is(err, blog.ErrNotFound):
 		return http.StatusNotFound, trouble{Heading: "Nothing is here", Advice: "The post may have been deleted, or the address is wrong."}
 	case errors.Is(err, blog.ErrConflict):

@@ -24,6 +24,7 @@ func (h *Handler) routes() {
 	h.reader("GET /robots.txt", "robots", h.robots)
 	h.reader("GET /assets/{name}", "asset", h.asset)
 	h.reader("GET /favicon.svg", "asset", h.favicon)
+	h.authorRoutes()
 	h.reader(everywhere, "missing", h.missing)
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddy-ollama/caddy-ollama/blog"
 	"github.com/caddy-ollama/caddy-ollama/blog/people"
+	"github.com/caddy-ollama/caddy-ollama/blog/picture"
 )
 
 // Options are what a blog is. Only Store has no default.
@@ -30,6 +31,9 @@ type Options struct {
 	Log       *slog.Logger
 	Observer  Observer         // default: nobody
 	Now       func() time.Time // default: time.Now
+	// ClientIP is the address that failed logins are counted for. Default: that of the connection, which
+	// is right unless another proxy stands before this server.
+	ClientIP func(*http.Request) string
 }
 
 // An Observer is told what becomes of requests. Its methods must not block.
@@ -48,6 +52,8 @@ type Handler struct {
 	mux    *http.ServeMux
 	pages  *otter.Cache[pageKey, *keptPage] // readers'
 
+	pictures *picture.Intake
+
 	aboutHTML  string // made of Options.About
 	perSitemap int    // addresses in one file; less in tests
 }
@@ -57,7 +63,7 @@ type Handler struct {
 func New(opts Options) (*Handler, error) {
 	h := &Handler{
 		opts: opts.withDefaults(), store: opts.Store, people: people.New(opts.Store), mux: http.NewServeMux(),
-		pages: newPages(), perSitemap: sitemapMost,
+		pages: newPages(), pictures: picture.NewIntake(), perSitemap: sitemapMost,
 	}
 	if err := parseTemplates(); err != nil {
 		return nil, err
