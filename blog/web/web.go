@@ -35,6 +35,9 @@ type Observer interface {
 	Served(page string, status int, took time.Duration)
 	// DatabaseFailed is told of each request that the database had no answer for.
 	DatabaseFailed(page string)
+	// Asked is told how each question to a model ended. kind is ask, summary, post or continue; outcome
+	// is answered, cached, refused, unavailable, limited, truncated or left.
+	Asked(kind, outcome string)
 }
 
 // A Handler serves a blog at the root of a site. Safe for concurrent use.
@@ -43,11 +46,13 @@ type Handler struct {
 	store  blog.Store
 	people *people.People
 	mux    *http.ServeMux
+
+	visitors *visitors // who ask a model
 }
 
 // New makes the pages of a blog. The error is one of the templates, which are the program's own.
 func New(opts Options) (*Handler, error) {
-	h := &Handler{opts: opts.withDefaults(), store: opts.Store, people: people.New(opts.Store), mux: http.NewServeMux()}
+	h := &Handler{opts: opts.withDefaults(), store: opts.Store, people: people.New(opts.Store), mux: http.NewServeMux(), visitors: newVisitors(usualLimits)}
 	if err := parseTemplates(); err != nil {
 		return nil, err
 	}
@@ -75,6 +80,7 @@ type nobody struct{}
 
 func (nobody) Served(string, int, time.Duration) {}
 func (nobody) DatabaseFailed(string)             {}
+func (nobody) Asked(string, string)              {}
 
 // The policy of all pages: only what this server serves, nothing inline, shown in no other page.
 // Images may come from elsewhere by https, as posts may show them.
