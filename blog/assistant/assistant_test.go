@@ -291,6 +291,13 @@ func TestAnswer_NobodyListens(t *testing.T) {
 	}
 }
 
+func TestAnswer_AnErrorOfNothingIsNone(t *testing.T) {
+	a := dial(t, newGateway(t, says(200, nil, strings.Replace(record, "{", `{"error":null,`, 1)+"\n"+last)), Options{})
+	if text, _, err := ask(t.Context(), a); text != "word " || err != nil {
+		t.Errorf("text %q, error %v", text, err)
+	}
+}
+
 func TestAnswer_CutByItsLength(t *testing.T) {
 	a := dial(t, newGateway(t, says(200, nil, record+strings.Replace(last, "stop", "length", 1))), Options{})
 	if _, reply, err := ask(t.Context(), a); !reply.Cut || err != nil {
