@@ -38,8 +38,8 @@ type visitor struct {
 	running int
 }
 
-// A refusal says how long a visitor has to wait, and whether for others.
-type refusal struct {
+// A tooMuch says how long a visitor has to wait, and whether for others.
+type tooMuch struct {
 	wait   time.Duration
 	others bool
 }
@@ -49,17 +49,17 @@ func newVisitors(limits visitorLimits) *visitors {
 }
 
 // admit lets a visitor ask, or says why not. leave must be called once when the answer has ended.
-func (vs *visitors) admit(key netip.Prefix, now time.Time) (leave func(), no *refusal) {
+func (vs *visitors) admit(key netip.Prefix, now time.Time) (leave func(), no *tooMuch) {
 	vs.mu.Lock()
 	defer vs.mu.Unlock()
 	v := vs.findLocked(key, now)
 	switch {
 	case v.running >= vs.limits.atOnce:
-		return nil, &refusal{wait: vs.limits.every}
+		return nil, &tooMuch{wait: vs.limits.every}
 	case v.left < 1:
-		return nil, &refusal{wait: time.Duration((1 - v.left) * float64(vs.limits.every))}
+		return nil, &tooMuch{wait: time.Duration((1 - v.left) * float64(vs.limits.every))}
 	case vs.running >= vs.limits.together:
-		return nil, &refusal{wait: vs.limits.every, others: true}
+		return nil, &tooMuch{wait: vs.limits.every, others: true}
 	}
 	v.left--
 	v.running++

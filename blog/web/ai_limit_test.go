@@ -21,7 +21,7 @@ func keyOf(from string) netip.Prefix {
 func TestVisitors_BurstThenOneAtATime(t *testing.T) {
 	vs := newVisitors(fewAllowed)
 	now := noonLimit
-	ask := func() *refusal {
+	ask := func() *tooMuch {
 		leave, no := vs.admit(keyOf("192.0.2.1:1"), now)
 		if no == nil {
 			leave()

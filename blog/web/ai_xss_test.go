@@ -14,8 +14,8 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/blog/assistant"
 )
 
-// hostile is what a model may write that was talked into it.
-var hostile = []string{
+// hostileAnswers is what a model may write that was talked into it.
+var hostileAnswers = []string{
 	`<script>alert(1)</script>`,
 	`<ScRiPt src=//evil.example/x.js></sCrIpT>`,
 	`<img src=x onerror=alert(1)>`,
@@ -91,7 +91,7 @@ func elements(n *html.Node, name string) (all []*html.Node) {
 	return all
 }
 
-func attribute(n *html.Node, key string) string {
+func attributeOf(n *html.Node, key string) string {
 	for _, a := range n.Attr {
 		if a.Key == key {
 			return a.Val
@@ -104,7 +104,7 @@ func TestAI_NothingThatAModelWritesRuns(t *testing.T) {
 	model := &scripted{}
 	r := newAIRig(t, model)
 	r.handler.visitors = newVisitors(visitorLimits{every: 1, burst: 1000, atOnce: 2, together: 2, known: 1})
-	for _, text := range append(hostile, strings.Join(hostile, "\n\n")) {
+	for _, text := range append(hostileAnswers, strings.Join(hostileAnswers, "\n\n")) {
 		// Its name and the question come from elsewhere, and are no better.
 		model.says, model.reply, model.name = []string{text}, assistant.Reply{Model: text}, text
 		for _, broken := range []bool{false, true} {
@@ -118,12 +118,12 @@ func TestAI_NothingThatAModelWritesRuns(t *testing.T) {
 				t.Fatal(err)
 			}
 			scripts := elements(page, "script")
-			if len(scripts) != 1 || attribute(scripts[0], "src") != assetPath("ai.js") {
+			if len(scripts) != 1 || attributeOf(scripts[0], "src") != assetPath("ai.js") {
 				t.Errorf("%q: scripts %v", text, scripts)
 			}
 			found := 0
 			for _, s := range elements(page, "section") {
-				if attribute(s, "class") == "generated" {
+				if attributeOf(s, "class") == "generated" {
 					checkGenerated(t, s)
 					found++
 				}
