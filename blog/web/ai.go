@@ -189,7 +189,7 @@ func (h *Handler) showAI(w http.ResponseWriter, v *visit, status int, page aiPag
 	if v.Method == http.MethodPost {
 		w.Header().Set("Cache-Control", "no-store")
 	}
-	return h.show(w, v, status, frame{Name: "ai", Title: "Ask the model", Page: page})
+	return h.show(w, v, status, frame{Name: "ai", Title: v.lang.text("Ask the model"), Page: page})
 }
 
 // A trial is how an attempt to get an answer ended.

@@ -89,7 +89,7 @@ func TestAI_AnswersWithoutScript(t *testing.T) {
 	if w.Code != http.StatusOK || w.Header().Get("Cache-Control") != "no-store" || r.observer.last() != "ask answered" {
 		t.Errorf("status %d, head %v, observed %v", w.Code, w.Header(), r.observer.all)
 	}
-	if strings.Contains(w.Body.String(), "cache") {
+	if strings.Contains(w.Body.String(), "Answered from the cache") {
 		t.Error("the page speaks of the cache")
 	}
 
