@@ -47,6 +47,18 @@ type generated struct {
 	Note string // by whom
 }
 
+// aiRoutes are the pages where a model answers, if there is any.
+func (h *Handler) aiRoutes() {
+	if h.opts.Assistant == nil {
+		return
+	}
+	h.reader("GET /ai-inference", "ai", h.aiForm)
+	h.reader("POST /ai-inference", "ai", h.askAI)
+	h.reader("POST /post/{id}/summary", "summary", h.summarise)
+	h.reader("POST /post/{id}/ask", "ask", h.askPost)
+	h.authorOnly("POST /continue", "continue", h.continueText)
+}
+
 // aiForm shows the page where questions can be asked. It asks no model anything.
 func (h *Handler) aiForm(w http.ResponseWriter, v *visit) error {
 	page := aiPage{}

@@ -14,13 +14,7 @@ func (h *Handler) routes() {
 	h.reader("GET /{$}", "index", h.index)
 	h.reader("GET /post/{id}", "post", h.post)
 	h.reader("GET /post/{id}/{slug}", "post", h.post)
-	if h.opts.Assistant != nil {
-		h.reader("GET /ai-inference", "ai", h.aiForm)
-		h.reader("POST /ai-inference", "ai", h.askAI)
-		h.reader("POST /post/{id}/summary", "summary", h.summarise)
-		h.reader("POST /post/{id}/ask", "ask", h.askPost)
-		h.authorOnly("POST /continue", "continue", h.continueText)
-	}
+	h.aiRoutes()
 	h.reader("/", "missing", func(http.ResponseWriter, *visit) error { return blog.ErrNotFound })
 }
 
