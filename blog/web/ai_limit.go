@@ -1,7 +1,7 @@
 package web
 
 import (
-	"container/list"
+	linked "container/list"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -25,8 +25,8 @@ type visitors struct {
 	limits visitorLimits
 
 	mu      sync.Mutex // guards what follows
-	byKey   map[netip.Prefix]*list.Element
-	order   *list.List // of *visitor, the one seen last in front
+	byKey   map[netip.Prefix]*linked.Element
+	order   *linked.List // of *visitor, the one seen last in front
 	running int
 }
 
@@ -45,7 +45,7 @@ type tooMuch struct {
 }
 
 func newVisitors(limits visitorLimits) *visitors {
-	return &visitors{limits: limits, byKey: map[netip.Prefix]*list.Element{}, order: list.New()}
+	return &visitors{limits: limits, byKey: map[netip.Prefix]*linked.Element{}, order: linked.New()}
 }
 
 // admit lets a visitor ask, or says why not. leave must be called once when the answer has ended.

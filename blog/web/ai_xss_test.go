@@ -84,8 +84,8 @@ func checkGenerated(t *testing.T, n *html.Node) {
 	}
 }
 
-// elements are all of a name.
-func elements(n *html.Node, name string) (all []*html.Node) {
+// elementsOf are all of a name.
+func elementsOf(n *html.Node, name string) (all []*html.Node) {
 	for d := range n.Descendants() {
 		if d.Type == html.ElementNode && d.Data == name {
 			all = append(all, d)
@@ -111,7 +111,7 @@ func frameOf(t *testing.T, source io.Reader) (outside []string, generated int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range elements(page, "section") {
+	for _, s := range elementsOf(page, "section") {
 		if attributeOf(s, "class") == "generated" {
 			checkGenerated(t, s)
 			s.Parent.RemoveChild(s)
@@ -119,7 +119,7 @@ func frameOf(t *testing.T, source io.Reader) (outside []string, generated int) {
 		}
 	}
 	for _, name := range []string{"script", "form", "img", "svg", "iframe", "object", "embed", "style", "link", "meta", "base", "input", "button", "a"} {
-		for _, e := range elements(page, name) {
+		for _, e := range elementsOf(page, name) {
 			outside = append(outside, fmt.Sprint(name, e.Attr))
 		}
 	}
