@@ -161,7 +161,7 @@ func asScript(r *http.Request) { r.Header.Set("Accept", "text/event-stream") }
 
 func (r *aiRig) asAuthor(q *http.Request) { q.Header.Set("Cookie", r.author) }
 
-func path(p blog.Post, rest string) string {
+func below(p blog.Post, rest string) string {
 	return "/post/" + strconv.FormatInt(p.ID, 10) + rest
 }
 

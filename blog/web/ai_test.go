@@ -27,7 +27,7 @@ func TestAI_GetGeneratesNothing(t *testing.T) {
 	r := newAIRig(t, model)
 	w := r.do(httptest.NewRequest(http.MethodGet, "/ai-inference?question=x", nil))
 	contains(t, w.Body.String(), `<form method="post" action="/ai-inference"`, `name="question"`, "The model tiny answers.")
-	for _, p := range []string{"/", r.post.Path(), path(r.post, "/summary"), path(r.post, "/ask"), "/continue"} {
+	for _, p := range []string{"/", r.post.Path(), below(r.post, "/summary"), below(r.post, "/ask"), "/continue"} {
 		r.do(httptest.NewRequest(http.MethodGet, p, nil))
 	}
 	if n := len(model.prompts()); w.Code != http.StatusOK || n != 0 {
@@ -39,7 +39,7 @@ func TestAI_NoModelNoPages(t *testing.T) {
 	r := newAIRig(t, nil)
 	for _, q := range []*http.Request{
 		httptest.NewRequest(http.MethodGet, "/ai-inference", nil), postForm("/ai-inference", foxes, nil),
-		postForm(path(r.post, "/summary"), nil, nil), postForm("/continue", nil, r.asAuthor),
+		postForm(below(r.post, "/summary"), nil, nil), postForm("/continue", nil, r.asAuthor),
 	} {
 		if w := r.do(q); w.Code != http.StatusNotFound {
 			t.Errorf("%s %s: status %d", q.Method, q.URL, w.Code)
@@ -105,8 +105,8 @@ func TestAI_AboutPosts(t *testing.T) {
 	model := &scripted{says: []string{"Red."}, reply: assistant.Reply{Model: "tiny"}}
 	r := newAIRig(t, model)
 	for p, want := range map[string]string{"/summary": "summary answered", "/ask": "post answered"} {
-		w := r.do(postForm(path(r.post, p), foxes, nil))
-		contains(t, w.Body.String(), "<p>Red.</p>", `<a href="`+r.post.Path()+`">On foxes</a>`, `action="`+path(r.post, "/ask")+`"`)
+		w := r.do(postForm(below(r.post, p), foxes, nil))
+		contains(t, w.Body.String(), "<p>Red.</p>", `<a href="`+r.post.Path()+`">On foxes</a>`, `action="`+below(r.post, "/ask")+`"`)
 		if w.Code != http.StatusOK || r.observer.last() != want {
 			t.Errorf("%s: status %d, observed %q", p, w.Code, r.observer.last())
 		}
@@ -126,7 +126,7 @@ func TestAI_WhatReadersMayNotSeeIsNotTold(t *testing.T) {
 	if err := r.store.DeletePost(t.Context(), gone.ID, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []string{path(r.draft, "/summary"), path(r.draft, "/ask"), path(gone, "/summary"), "/post/999/ask", "/post/x/summary"} {
+	for _, p := range []string{below(r.draft, "/summary"), below(r.draft, "/ask"), below(gone, "/summary"), "/post/999/ask", "/post/x/summary"} {
 		if w := r.do(postForm(p, foxes, nil)); w.Code != http.StatusNotFound {
 			t.Errorf("%s: status %d", p, w.Code)
 		}
@@ -134,7 +134,7 @@ func TestAI_WhatReadersMayNotSeeIsNotTold(t *testing.T) {
 	if n := len(model.prompts()); n != 0 {
 		t.Errorf("the model was asked %d times", n)
 	}
-	if w := r.do(postForm(path(r.draft, "/summary"), nil, r.asAuthor)); w.Code != http.StatusOK {
+	if w := r.do(postForm(below(r.draft, "/summary"), nil, r.asAuthor)); w.Code != http.StatusOK {
 		t.Errorf("the author's own draft: status %d", w.Code)
 	}
 }
@@ -323,7 +323,7 @@ func TestAI_TwoVisitorsShareOneCacheEntry(t *testing.T) {
 			}
 		}
 	}
-	for _, p := range []string{"/ai-inference", path(r.post, "/summary"), path(r.post, "/ask")} {
+	for _, p := range []string{"/ai-inference", below(r.post, "/summary"), below(r.post, "/ask")} {
 		tap.sent = nil
 		for i, typed := range []string{"What is a café?\nTell me.", " What is a cafe\u0301?\r\nTell me.\r\n"} {
 			w := r.do(postForm(p, url.Values{"question": {typed}}, visitor(i+1, []string{"en", "zh"}[i])))
@@ -352,7 +352,7 @@ func TestAI_EditedPostIsAnotherQuestion(t *testing.T) {
 		if _, err := r.store.UpdatePost(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
-		if w := r.do(postForm(path(r.post, "/summary"), nil, nil)); w.Code != http.StatusOK {
+		if w := r.do(postForm(below(r.post, "/summary"), nil, nil)); w.Code != http.StatusOK {
 			t.Fatalf("status %d", w.Code)
 		}
 	}
