@@ -120,14 +120,14 @@ func (h *Handler) continueText(w http.ResponseWriter, v *visit) error {
 	return h.answer(w, v, q)
 }
 
-// postToRead is the post of the path, if who asks may see it.
+// postToRead is the post of the path, if who asks may see it: drafts are for authors.
 func (h *Handler) postToRead(v *visit) (blog.Post, error) {
 	id, err := strconv.ParseInt(v.PathValue("id"), 10, 64)
 	if err != nil {
 		return blog.Post{}, blog.ErrNotFound
 	}
 	p, err := h.store.Post(v.Context(), id)
-	if err == nil && (!p.Deleted.IsZero() || p.Draft && (v.author == nil || v.author.ID != p.Author)) {
+	if err == nil && (!p.Deleted.IsZero() || p.Draft && v.author == nil) {
 		err = blog.ErrNotFound
 	}
 	return p, err
@@ -201,7 +201,7 @@ func (h *Handler) showAI(w http.ResponseWriter, v *visit, status int, page aiPag
 	if v.Method == http.MethodPost {
 		w.Header().Set("Cache-Control", "no-store")
 	}
-	return h.show(w, v, status, frame{Name: "ai", Title: v.lang.text("Ask the model"), Page: page})
+	return h.show(w, v, status, frame{Name: "ai", Title: "Ask the model", Page: page})
 }
 
 // A trial is how an attempt to get an answer ended.

@@ -135,7 +135,7 @@ func TestAI_WhatReadersMayNotSeeIsNotTold(t *testing.T) {
 		t.Errorf("the model was asked %d times", n)
 	}
 	if w := r.do(postForm(below(r.draft, "/summary"), nil, r.asAuthor)); w.Code != http.StatusOK {
-		t.Errorf("the author's own draft: status %d", w.Code)
+		t.Errorf("a draft, for an author: status %d", w.Code)
 	}
 }
 
