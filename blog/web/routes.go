@@ -25,6 +25,7 @@ func (h *Handler) routes() {
 	h.reader("GET /assets/{name}", "asset", h.asset)
 	h.reader("GET /favicon.svg", "asset", h.favicon)
 	h.authorRoutes()
+	h.aiRoutes()
 	h.reader(everywhere, "missing", h.missing)
 }
 
