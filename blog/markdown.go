@@ -57,8 +57,14 @@ func render(source string, sanitize func([]byte) []byte) (safe, plain string, er
 		return "", "", fmt.Errorf("render markdown: %w", err)
 	}
 	// Sanitised although no raw HTML was let through: neither of the two is trusted alone.
-	return string(sanitize(out.Bytes())), plainText(doc, in), nil
+	return string(sanitize([]byte(boxes.Replace(out.String())))), plainText(doc, in), nil
 }
+
+// boxes gives those of task lists names, which readers who do not see them need, in no language. Text
+// and attributes cannot have these quotes: they are escaped there.
+var boxes = strings.NewReplacer(
+	`<input checked="" disabled="" type="checkbox"`, `<input checked="" disabled="" type="checkbox" aria-label="☑"`,
+	`<input disabled="" type="checkbox"`, `<input disabled="" type="checkbox" aria-label="☐"`)
 
 // arrangeHeadings has the highest headings of a document be the second level: the first is its title,
 // and readers who go from heading to heading miss none, whatever the author began with.

@@ -208,6 +208,10 @@ func checkInert(t *testing.T, source, safe string) {
 					if value != "lazy" {
 						t.Errorf("%q is loaded %q: %q", source, a.Val, safe)
 					}
+				case "aria-label":
+					if n.Data != "input" || value != "☑" && value != "☐" {
+						t.Errorf("%q names a %s %q: %q", source, n.Data, a.Val, safe)
+					}
 				case "class", "title", "alt", "align", "start", "checked", "disabled", "rel":
 				default:
 					t.Errorf("%q has an attribute %s: %q", source, a.Key, safe)

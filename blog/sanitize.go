@@ -30,6 +30,7 @@ func newPolicy(images bool) *bluemonday.Policy {
 	// The boxes of a task list: shown, not for use.
 	p.AllowAttrs("type").Matching(regexp.MustCompile(`^checkbox$`)).OnElements("input")
 	p.AllowAttrs("checked", "disabled").OnElements("input")
+	p.AllowAttrs("aria-label").Matching(regexp.MustCompile(`^[☑☐]$`)).OnElements("input")
 	p.AllowAttrs("href", "title").OnElements("a")
 	p.AllowURLSchemes("http", "https", "mailto")
 	p.AllowRelativeURLs(true)

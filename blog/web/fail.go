@@ -46,7 +46,7 @@ func (h *Handler) fail(w *statusWriter, v *visit, err error) {
 	if v.Method != http.MethodGet && v.Method != http.MethodHead {
 		t.Kept = typed(v)
 	}
-	if err := h.show(w, v, status, frame{Name: "error", Title: v.lang.text(t.Heading), Hidden: true, Page: t}); err != nil {
+	if err := h.show(w, v, status, frame{Name: "error", Title: t.Heading, Hidden: true, Page: t}); err != nil {
 		h.opts.Log.ErrorContext(v.Context(), "the blog could not answer", "page", v.name, "error", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)
 	}

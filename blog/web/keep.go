@@ -47,10 +47,7 @@ func (h *Handler) kept(page func(http.ResponseWriter, *visit) error) func(http.R
 		if err != nil {
 			return err
 		}
-		key := pageKey{changes: changes, address: h.address(v.Request), path: v.URL.Path, lang: v.lang}
-		if v.URL.RawQuery != "" {
-			key.after = v.FormValue("after")
-		}
+		key := pageKey{changes: changes, address: h.address(v.Request), path: v.URL.Path, after: v.query("after"), lang: v.lang}
 		if p, ok := h.pages.GetIfPresent(key); ok {
 			head := w.Header()
 			head.Set("Content-Type", p.kind)

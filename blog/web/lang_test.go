@@ -16,8 +16,11 @@ import (
 	"unicode"
 )
 
+// spoken are the fields of trouble and frame that are shown in the reader's language.
+var spoken = map[string]bool{"Heading": true, "Advice": true, "Title": true}
+
 // shown lists the English texts of the interface: those that templates ask T for, and those that the
-// program gives to text or to a trouble. Where says where each is.
+// program gives to text, a trouble or a frame. Where says where each is.
 func shown(t *testing.T) (where map[string]string) {
 	t.Helper()
 	where = map[string]string{}
@@ -63,9 +66,9 @@ func shown(t *testing.T) (where map[string]string) {
 					}
 				}
 			case *ast.CompositeLit:
-				if made, ok := n.Type.(*ast.Ident); ok && made.Name == "trouble" {
+				if made, ok := n.Type.(*ast.Ident); ok && (made.Name == "trouble" || made.Name == "frame") {
 					for _, e := range n.Elts {
-						if field, ok := e.(*ast.KeyValueExpr); ok {
+						if field, ok := e.(*ast.KeyValueExpr); ok && spoken[field.Key.(*ast.Ident).Name] {
 							if said, ok := field.Value.(*ast.BasicLit); ok && said.Kind == token.STRING {
 								add(said.Value, name)
 							}

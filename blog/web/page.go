@@ -65,7 +65,8 @@ type frame struct {
 	Blog        Options
 	Lang        language
 	Author      *blog.Author
-	Title       string // of the page, in the reader's language; empty: the blog's
+	Title       string // of the page, a text of the interface; empty: the blog's
+	Named       string // instead of Title: what somebody called it, which is never translated
 	Description string
 	Canonical   string // path of the page, if readers may come by another one
 	Path        string // of this page, for links that come back

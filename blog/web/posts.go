@@ -30,7 +30,7 @@ func (h *Handler) index(w http.ResponseWriter, v *visit) error {
 	}
 	f := frame{Name: "index", Description: h.opts.Description, Canonical: "/", Page: l}
 	if l.Later {
-		f.Title, f.Canonical = v.lang.text("Older posts"), ""
+		f.Title, f.Canonical = "Older posts", ""
 	}
 	return h.show(w, v, http.StatusOK, f)
 }
@@ -55,11 +55,11 @@ func (h *Handler) tag(w http.ResponseWriter, v *visit) error {
 		return blog.ErrNotFound
 	}
 	l.Tag = asked
-	return h.show(w, v, http.StatusOK, frame{Name: "index", Title: v.lang.text("Tag: %s", asked), Page: l})
+	return h.show(w, v, http.StatusOK, frame{Name: "index", Named: v.lang.text("Tag: %s", asked), Page: l})
 }
 
 func (h *Handler) list(v *visit, path string, q blog.Query) (l list, err error) {
-	if q.After, err = parseCursor(v.FormValue("after")); err != nil {
+	if q.After, err = parseCursor(v.query("after")); err != nil {
 		return list{}, err
 	}
 	q.Limit, l.Later = listLength, !q.After.IsZero()
@@ -107,7 +107,7 @@ func (h *Handler) tags(w http.ResponseWriter, v *visit) error {
 	if err != nil {
 		return err
 	}
-	return h.show(w, v, http.StatusOK, frame{Name: "tags", Title: v.lang.text("Tags"), Canonical: "/tags", Page: tags})
+	return h.show(w, v, http.StatusOK, frame{Name: "tags", Title: "Tags", Canonical: "/tags", Page: tags})
 }
 
 // post shows one, at its canonical path only.
@@ -120,7 +120,7 @@ func (h *Handler) post(w http.ResponseWriter, v *visit) error {
 		http.Redirect(w, v.Request, (&url.URL{Path: p.Path()}).EscapedPath(), http.StatusMovedPermanently)
 		return nil
 	}
-	return h.show(w, v, http.StatusOK, frame{Name: "post", Title: p.Title, Description: blog.Excerpt(p.Text, 160), Canonical: (&url.URL{Path: p.Path()}).EscapedPath(), Hidden: p.Draft, Page: p})
+	return h.show(w, v, http.StatusOK, frame{Name: "post", Named: p.Title, Description: blog.Excerpt(p.Text, 160), Canonical: (&url.URL{Path: p.Path()}).EscapedPath(), Hidden: p.Draft, Page: p})
 }
 
 // visible is the post of the id in the path, if the visitor may see it: drafts are for authors.
@@ -142,5 +142,5 @@ func (h *Handler) visible(v *visit) (blog.Post, error) {
 
 // about shows what the blog says of itself.
 func (h *Handler) about(w http.ResponseWriter, v *visit) error {
-	return h.show(w, v, http.StatusOK, frame{Name: "about", Title: v.lang.text("About"), Description: h.opts.Description, Canonical: "/about", Page: h.aboutHTML})
+	return h.show(w, v, http.StatusOK, frame{Name: "about", Title: "About", Description: h.opts.Description, Canonical: "/about", Page: h.aboutHTML})
 }

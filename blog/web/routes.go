@@ -38,6 +38,14 @@ type visit struct {
 	keep   func(body []byte, tag string) // of kept; nil: the page is not kept
 }
 
+// query is a parameter of the address. A body is never looked at for it.
+func (v *visit) query(name string) string {
+	if v.URL.RawQuery == "" {
+		return ""
+	}
+	return v.URL.Query().Get(name)
+}
+
 // reader has everybody see a page. name is for metrics.
 func (h *Handler) reader(pattern, name string, page func(http.ResponseWriter, *visit) error) {
 	h.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {

@@ -20,17 +20,17 @@ type found struct {
 
 // search finds posts by words, in any script.
 func (h *Handler) search(w http.ResponseWriter, v *visit) error {
-	f := frame{Name: "search", Title: v.lang.text("Search"), Canonical: "/search"}
-	page := found{Query: v.FormValue("q")}
+	f := frame{Name: "search", Title: "Search", Canonical: "/search"}
+	page := found{Query: v.query("q")}
 	if runes := []rune(page.Query); len(runes) > queryLimit {
 		page.Query = string(runes[:queryLimit])
 	}
-	after, err := parseCursor(v.FormValue("after"))
+	after, err := parseCursor(v.query("after"))
 	if err != nil {
 		return err
 	}
 	if page.Query != "" {
-		f.Title, f.Canonical, f.Hidden = v.lang.text("Search: %s", page.Query), "", true
+		f.Named, f.Canonical, f.Hidden = v.lang.text("Search: %s", page.Query), "", true
 		result, err := h.store.Search(v.Context(), blog.SearchQuery{Text: page.Query, Limit: listLength, After: after})
 		if err != nil {
 			return err

@@ -45,7 +45,7 @@ const sitemapPage = 1000
 
 // sitemapPosts lists posts, written as they are read.
 func (h *Handler) sitemapPosts(w http.ResponseWriter, v *visit) error {
-	after, err := parseCursor(v.FormValue("after"))
+	after, err := parseCursor(v.query("after"))
 	if err != nil {
 		return err
 	}
