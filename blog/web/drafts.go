@@ -19,7 +19,7 @@ func (h *Handler) drafts(w http.ResponseWriter, v *visit) error {
 	if err != nil {
 		return err
 	}
-	return h.show(w, v, http.StatusOK, frame{Name: "drafts", Title: v.lang.text("Drafts"), Page: s})
+	return h.show(w, v, http.StatusOK, frame{Name: "drafts", Title: "Drafts", Page: s})
 }
 
 func (h *Handler) deleted(w http.ResponseWriter, v *visit) error {
@@ -33,7 +33,7 @@ func (h *Handler) deleted(w http.ResponseWriter, v *visit) error {
 			s.Removed = &s.Posts[i]
 		}
 	}
-	return h.show(w, v, http.StatusOK, frame{Name: "deleted", Title: v.lang.text("Deleted posts"), Page: s})
+	return h.show(w, v, http.StatusOK, frame{Name: "deleted", Title: "Deleted posts", Page: s})
 }
 
 func (h *Handler) shelf(v *visit, which blog.Show) (s shelf, err error) {

@@ -78,7 +78,7 @@ func imageProblem(lang language, err error) (status int, text string) {
 
 func (h *Handler) showImage(w http.ResponseWriter, v *visit, status int, p imagePage) error {
 	if v.Header.Get("Accept") != "application/json" {
-		return h.show(w, v, status, frame{Name: "image", Title: v.lang.text("Image"), Page: p})
+		return h.show(w, v, status, frame{Name: "image", Title: "Image", Page: p})
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

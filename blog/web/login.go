@@ -77,7 +77,7 @@ type loginPage struct {
 
 func (h *Handler) showLogin(w http.ResponseWriter, v *visit, status int, p loginPage) error {
 	w.Header().Set("Cache-Control", "no-store")
-	return h.show(w, v, status, frame{Name: "login", Title: v.lang.text("Sign in"), Page: p})
+	return h.show(w, v, status, frame{Name: "login", Title: "Sign in", Page: p})
 }
 
 func (h *Handler) loginForm(w http.ResponseWriter, v *visit) error {
@@ -157,7 +157,7 @@ func (h *Handler) logout(w http.ResponseWriter, v *visit) error {
 // linkForm shows a button and uses nothing up: programs that look into mail open every link.
 func (h *Handler) linkForm(w http.ResponseWriter, v *visit) error {
 	w.Header().Set("Cache-Control", "no-store")
-	return h.show(w, v, http.StatusOK, frame{Name: "link", Title: v.lang.text("Sign in"), Page: v.URL.Query().Get("token")})
+	return h.show(w, v, http.StatusOK, frame{Name: "link", Title: "Sign in", Page: v.URL.Query().Get("token")})
 }
 
 func (h *Handler) useLink(w http.ResponseWriter, v *visit) error {
@@ -199,7 +199,7 @@ func (h *Handler) passwordForm(w http.ResponseWriter, v *visit) error {
 }
 
 func (h *Handler) showPassword(w http.ResponseWriter, v *visit, status int, p passwordPage) error {
-	return h.show(w, v, status, frame{Name: "password", Title: v.lang.text("Password"), Page: p})
+	return h.show(w, v, status, frame{Name: "password", Title: "Password", Page: p})
 }
 
 func (h *Handler) setPassword(w http.ResponseWriter, v *visit) error {

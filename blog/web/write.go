@@ -88,9 +88,9 @@ func (d draft) into(p *blog.Post, do string) {
 }
 
 func (h *Handler) showDraft(w http.ResponseWriter, v *visit, status int, d draft) error {
-	title := v.lang.text("Edit")
+	title := "Edit"
 	if d.ID == 0 {
-		title = v.lang.text("Write")
+		title = "Write"
 	}
 	return h.show(w, v, status, frame{Name: "edit", Title: title, Page: d})
 }
