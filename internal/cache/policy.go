@@ -15,6 +15,9 @@ const (
 	classSampled       = "sampled"
 )
 
+// Classes are all there are, for metrics.
+var Classes = [...]string{classEmbedding, classDeterministic, classSampled, classAdaptive}
+
 // deterministicTTL is of answers that no rule names. One is as good as another, but what a user
 // sees is the same for so long.
 const deterministicTTL = 24 * time.Hour
@@ -28,9 +31,11 @@ type Facts struct {
 	Header    http.Header
 
 	Deterministic bool // temperature 0 or a seed; of an embedding it does not count
-	SingleTurn    bool // a question without a conversation before it
-	Tools         bool // the request has tools
 	Tagged        bool // it has tags
+
+	// These cost a look at the messages: asked only if a rule wants them. nil: no.
+	SingleTurn func() bool // a question without a conversation before it
+	Tools      func() bool // the request has tools
 
 	ClientTTL *time.Duration // what the client wishes, within what the site allows; see ClientTTL
 }
@@ -141,15 +146,15 @@ func (t *trial) first(lists ...Rules) *Rule {
 	return nil
 }
 
-// holds tells whether all conditions of a rule hold. The prompt comes last: it is long.
+// holds tells whether all conditions of a rule hold. What must be looked for comes last.
 func (t *trial) holds(r *Rule) bool {
 	return (!r.Deterministic || t.class == classDeterministic) &&
 		(!r.Sampled || t.class == classSampled) &&
-		(!r.SingleTurn || t.SingleTurn) &&
-		(!r.Tools || t.Tools) &&
 		(len(r.Operations) == 0 || slices.Contains(r.Operations, t.Operation)) &&
 		(len(r.Models) == 0 || slices.ContainsFunc(r.Models, t.isModel)) &&
 		t.hasHeaders(r.Headers) &&
+		(!r.SingleTurn || t.SingleTurn != nil && t.SingleTurn()) &&
+		(!r.Tools || t.Tools != nil && t.Tools()) &&
 		(len(r.Prompts) == 0 || slices.ContainsFunc(r.Prompts, t.isPrompt))
 }
 

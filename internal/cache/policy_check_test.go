@@ -124,12 +124,13 @@ func TestRules_WhatIsRefusedIsNeverReached(t *testing.T) {
 		}
 		prompt := rapid.SampledFrom([]string{"", "a", "ab", "AXB", "xax"}).Draw(t, "prompt")
 		value := rapid.SampledFrom([]string{"a", "ab", "b"}).Draw(t, "value")
+		single, tools := rapid.Bool().Draw(t, "single"), rapid.Bool().Draw(t, "with tools")
 		f := Facts{
 			Model:      rapid.SampledFrom([]string{"a:b", "a:latest", "ab:c", "n/a:b", "n/b:c", "b:a"}).Draw(t, "model"),
 			Operation:  rapid.SampledFrom(cached).Draw(t, "operation"),
 			Prompt:     func() string { return prompt },
 			Header:     http.Header{"X-A": {value}},
-			SingleTurn: rapid.Bool().Draw(t, "single"), Tools: rapid.Bool().Draw(t, "with tools"),
+			SingleTurn: func() bool { return single }, Tools: func() bool { return tools },
 		}
 		tried := trial{Facts: &f}
 		if tried.holds(&second) && !tried.holds(&first) {

@@ -16,6 +16,8 @@ func chat() Facts {
 	}
 }
 
+func yes() bool { return true }
+
 func withText(rules ...Rule) Rules {
 	for i := range rules {
 		rules[i].Text = rules[i].String()
@@ -69,9 +71,9 @@ func TestJudge_EachConditionOfARuleMustHold(t *testing.T) {
 		{"not sampled", Rule{Sampled: true}, func(f *Facts) { f.Deterministic = true }, false},
 		{"an embedding is not sampled", Rule{Sampled: true}, func(f *Facts) { f.Embedding = true }, false},
 		{"an embedding is not deterministic", Rule{Deterministic: true}, func(f *Facts) { f.Embedding, f.Deterministic = true, true }, false},
-		{"single turn", Rule{SingleTurn: true}, func(f *Facts) { f.SingleTurn = true }, true},
+		{"single turn", Rule{SingleTurn: true}, func(f *Facts) { f.SingleTurn = yes }, true},
 		{"a conversation", Rule{SingleTurn: true}, nil, false},
-		{"tools", Rule{Tools: true}, func(f *Facts) { f.Tools = true }, true},
+		{"tools", Rule{Tools: true}, func(f *Facts) { f.Tools = yes }, true},
 		{"no tools", Rule{Tools: true}, nil, false},
 		{"all kinds", Rule{Models: []string{"llama3"}, Operations: []string{"chat"}, Prompts: []string{"*urgent"}, Sampled: true}, nil, true},
 		{"all kinds but one", Rule{Models: []string{"llama3"}, Operations: []string{"chat"}, Prompts: []string{"*urgent"}, SingleTurn: true}, nil, false},

@@ -70,7 +70,7 @@ func (q *request) judge(r *wire.Request, w *call.Caching, m *fleet.Model, determ
 	facts := cache.Facts{
 		Model: r.Model.Short(), Operation: r.Route.Operation.String(), Embedding: r.Route.Operation == wire.Embed,
 		Prompt: r.LastPrompt, Header: q.r.Header, Deterministic: deterministic,
-		SingleTurn: r.SingleTurn(), Tools: r.HasTools(),
+		SingleTurn: r.SingleTurn, Tools: r.HasTools,
 	}
 	if q.site.tags != "" {
 		facts.Tagged = q.r.Header.Get(q.site.tags) != ""
@@ -166,7 +166,8 @@ func (q *request) scope() string {
 		// Nobody verified it: what counts is that another one is another tenant.
 		var sent hash.Hash
 		for _, name := range [...]string{"Authorization", "X-Api-Key", "Proxy-Authorization", "Cookie"} {
-			for _, value := range h.Values(name) {
+			for _, value := range h[name] { // names as the server spells them
+
 				if sent == nil {
 					sent = sha256.New()
 				}

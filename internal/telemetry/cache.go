@@ -26,6 +26,11 @@ type caching struct {
 	texts        *prometheus.CounterVec
 	batchSize    *prometheus.HistogramVec
 	batchWait    *prometheus.HistogramVec
+
+	// What each miss counts, found beforehand.
+	missed    prometheus.Counter
+	outOfRoom prometheus.Counter
+	kept      map[string]prometheus.Observer // by class
 }
 
 // A TTL is between a few seconds and for ever, which is in the last bucket.
@@ -72,9 +77,13 @@ func newCaching() caching {
 		c.requests.WithLabelValues(string(call.Stale), backend)
 		c.corrupt.WithLabelValues(backend)
 	}
-	c.requests.WithLabelValues(string(call.Miss), "")
+	c.missed = c.requests.WithLabelValues(string(call.Miss), "")
 	c.requests.WithLabelValues(string(call.Bypass), "")
-	c.evictions.WithLabelValues(cache.Memory, "size")
+	c.outOfRoom = c.evictions.WithLabelValues(cache.Memory, "size")
+	c.kept = make(map[string]prometheus.Observer)
+	for _, class := range cache.Classes {
+		c.kept[class] = c.ttl.WithLabelValues(class)
+	}
 	return c
 }
 
@@ -110,6 +119,9 @@ func (c *caching) ended(r *gateway.Record, model string) {
 	switch r.Cache.Status {
 	case "":
 		return
+	case call.Miss:
+		c.missed.Inc()
+		return
 	case call.Bypass:
 		c.bypasses.WithLabelValues(r.Cache.Detail).Inc()
 	}
@@ -139,6 +151,10 @@ func (m *Metrics) CacheOperated(backend, op string, took time.Duration) {
 
 // CacheEvicted implements cache.Watcher.
 func (m *Metrics) CacheEvicted(backend, reason string) {
+	if backend == cache.Memory && reason == "size" {
+		m.caching.outOfRoom.Inc() // by each miss, once memory is full
+		return
+	}
 	m.caching.evictions.WithLabelValues(backend, reason).Inc()
 }
 
@@ -147,7 +163,7 @@ func (m *Metrics) CacheCorrupt(backend string) { m.caching.corrupt.WithLabelValu
 
 // CacheStored implements cache.Watcher.
 func (m *Metrics) CacheStored(class string, ttl time.Duration) {
-	m.caching.ttl.WithLabelValues(class).Observe(ttl.Seconds())
+	m.caching.kept[class].Observe(ttl.Seconds())
 }
 
 // CacheRefreshed implements cache.Watcher.
