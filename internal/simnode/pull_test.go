@@ -14,15 +14,22 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode/registry"
 )
 
-// big is a model of 300 MB whose weights are most of that.
+// big is a model of 30 MB whose weights are most of that.
 func big() simnode.Model {
 	return simnode.Model{
-		Name: "reg.example/team/big:v1", Size: 300_000_000, Weights: strings.Repeat("ab", 32), System: "be short",
+		Name: "reg.example/team/big:v1", Size: 30_000_000, Weights: strings.Repeat("ab", 32), System: "be short",
 		Parameters: map[string]any{"num_ctx": 1024}, Capabilities: []string{simnode.Completion, simnode.Tools}, ParameterSize: "8B",
 	}
 }
 
 const pullBig = `{"model":"reg.example/team/big:v1"}`
+
+// huge is big in more than one part of an upload.
+func huge() simnode.Model {
+	m := big()
+	m.Size = 250_000_000
+	return m
+}
 
 func published(t *testing.T, opts registry.Options, models ...simnode.Model) *registry.Registry {
 	t.Helper()
@@ -133,11 +140,11 @@ func TestPull_ModelIsListedShownAndAsked(t *testing.T) {
 }
 
 func TestPull_TakesItsTimeAndNeverGoesBackwards(t *testing.T) {
-	opts := simnode.Options{WriteRate: 50_000_000}
+	opts := simnode.Options{WriteRate: 5_000_000}
 	inRegistryBubble(t, published(t, registry.Options{}, big()), opts, func(t *testing.T, b *bubble) {
 		a := b.post("/api/pull", pullBig)
 		b.wantEnd(a, "success")
-		if a.end < 6*time.Second || a.end > 13*time.Second { // 300 MB, and up to a second for each of the other layers
+		if a.end < 6*time.Second || a.end > 13*time.Second { // 30 MB, and up to a second for each of the other layers
 			t.Errorf("took %v", a.end)
 		}
 		completed, weights := make(map[string]int64), 0
@@ -159,10 +166,10 @@ func TestPull_TakesItsTimeAndNeverGoesBackwards(t *testing.T) {
 func TestPull_GoesOnWhereItBrokeOff(t *testing.T) {
 	r := published(t, registry.Options{}, big())
 	inRegistryBubble(t, r, simnode.Options{}, func(t *testing.T, b *bubble) {
-		r.Break(big().Weights, 100_000_000, 1)
+		r.Break(big().Weights, 10_000_000, 1)
 		b.wantEnd(b.post("/api/pull", pullBig), "success")
-		if got := r.Stats().Bytes["GET"]; got > 300_010_000 {
-			t.Errorf("%d bytes were loaded of 300 MB", got)
+		if got := r.Stats().Bytes["GET"]; got > 30_001_000 {
+			t.Errorf("%d bytes were loaded of 30 MB", got)
 		}
 	})
 }
@@ -170,7 +177,7 @@ func TestPull_GoesOnWhereItBrokeOff(t *testing.T) {
 func TestPull_GivesUpAfterSixTriesAndKeepsWhatCame(t *testing.T) {
 	r := published(t, registry.Options{}, big())
 	inRegistryBubble(t, r, simnode.Options{}, func(t *testing.T, b *bubble) {
-		r.Break(big().Weights, 200_000_000, -1)
+		r.Break(big().Weights, 20_000_000, -1)
 		b.wantEnd(b.post("/api/pull", pullBig), "max retries exceeded: unexpected EOF")
 		if len(b.digests()) > 0 {
 			t.Error("the model is listed")
@@ -179,12 +186,12 @@ func TestPull_GivesUpAfterSixTriesAndKeepsWhatCame(t *testing.T) {
 		a := b.post("/api/pull", pullBig)
 		b.wantEnd(a, "success")
 		for _, s := range a.steps(t) {
-			if s.Digest == "sha256:"+big().Weights && s.Completed < 200_000_000 {
+			if s.Digest == "sha256:"+big().Weights && s.Completed < 20_000_000 {
 				t.Errorf("began again at %d", s.Completed)
 			}
 		}
-		if got := r.Stats().Bytes["GET"]; got > 300_010_000 {
-			t.Errorf("%d bytes were loaded of 300 MB", got)
+		if got := r.Stats().Bytes["GET"]; got > 30_001_000 {
+			t.Errorf("%d bytes were loaded of 30 MB", got)
 		}
 	})
 }
@@ -192,7 +199,7 @@ func TestPull_GivesUpAfterSixTriesAndKeepsWhatCame(t *testing.T) {
 func TestPull_StalledPartIsAskedForAgain(t *testing.T) {
 	r := published(t, registry.Options{}, big())
 	inRegistryBubble(t, r, simnode.Options{}, func(t *testing.T, b *bubble) {
-		r.Stall(big().Weights, 100_000_000, 2)
+		r.Stall(big().Weights, 10_000_000, 2)
 		a := b.post("/api/pull", pullBig)
 		b.wantEnd(a, "success")
 		if a.end < time.Minute {
@@ -203,8 +210,8 @@ func TestPull_StalledPartIsAskedForAgain(t *testing.T) {
 
 func TestPull_SpoiltLayerIsThrownAway(t *testing.T) {
 	r := published(t, registry.Options{}, big())
-	inRegistryBubble(t, r, simnode.Options{Disk: 301_000_000}, func(t *testing.T, b *bubble) {
-		r.Spoil(big().Weights, 5_000_000, 1)
+	inRegistryBubble(t, r, simnode.Options{Disk: 30_100_000}, func(t *testing.T, b *bubble) {
+		r.Spoil(big().Weights, 500_000, 1)
 		a := b.post("/api/pull", pullBig)
 		if want := "digest mismatch, file must be downloaded again: want sha256:abab"; !strings.HasPrefix(a.outcome(t), want) {
 			t.Errorf("ended with %q", a.outcome(t))
@@ -214,10 +221,10 @@ func TestPull_SpoiltLayerIsThrownAway(t *testing.T) {
 }
 
 func TestPull_FullDisk(t *testing.T) {
-	small := simnode.Model{Name: "reg.example/team/small", Size: 5_000_000}
+	small := simnode.Model{Name: "reg.example/team/small", Size: 500_000}
 	const pullSmall = `{"model":"reg.example/team/small"}`
 	full := "write /srv/m/blobs/sha256-" + big().Weights + "-partial: no space left on device"
-	opts := simnode.Options{Disk: 100_000_000, Dir: "/srv/m"}
+	opts := simnode.Options{Disk: 10_000_000, Dir: "/srv/m"}
 	inRegistryBubble(t, published(t, registry.Options{}, big(), small), opts, func(t *testing.T, b *bubble) {
 		b.wantEnd(b.post("/api/pull", pullBig), full)
 		a := b.post("/api/pull", strings.Replace(pullBig, "}", `,"stream":false}`, 1))
@@ -239,7 +246,7 @@ func TestPull_FullDisk(t *testing.T) {
 func TestDelete_MakesRoom(t *testing.T) {
 	other := big()
 	other.Name, other.Weights = "reg.example/team/other", strings.Repeat("cd", 32)
-	opts := simnode.Options{Disk: 400_000_000, Models: []simnode.Model{big()}}
+	opts := simnode.Options{Disk: 40_000_000, Models: []simnode.Model{big()}}
 	inRegistryBubble(t, published(t, registry.Options{}, other), opts, func(t *testing.T, b *bubble) {
 		const pullOther = `{"model":"reg.example/team/other"}`
 		if a := b.post("/api/pull", pullOther); !strings.HasSuffix(a.outcome(t), "no space left on device") {
@@ -268,7 +275,7 @@ func (b *bubble) started(ctx context.Context, body string, d time.Duration) (wai
 
 func TestPull_ClientThatLeavesStopsIt(t *testing.T) {
 	r := published(t, registry.Options{}, big())
-	inRegistryBubble(t, r, simnode.Options{WriteRate: 50_000_000}, func(t *testing.T, b *bubble) {
+	inRegistryBubble(t, r, simnode.Options{WriteRate: 5_000_000}, func(t *testing.T, b *bubble) {
 		ctx, leave := context.WithCancel(t.Context())
 		wait := b.started(ctx, pullBig, 2*time.Second)
 		leave()
@@ -276,7 +283,7 @@ func TestPull_ClientThatLeavesStopsIt(t *testing.T) {
 		synctest.Wait()
 		loaded := r.Stats().Bytes["GET"]
 		time.Sleep(10 * time.Second)
-		if again := r.Stats().Bytes["GET"]; again != loaded || loaded > 150_000_000 {
+		if again := r.Stats().Bytes["GET"]; again != loaded || loaded > 15_000_000 {
 			t.Errorf("%d bytes were loaded when the client left, %d later", loaded, again)
 		}
 		if got := b.node.Stats().Cancelled; got != 1 {
@@ -288,22 +295,22 @@ func TestPull_ClientThatLeavesStopsIt(t *testing.T) {
 
 func TestPull_EqualLayersAreLoadedOnce(t *testing.T) {
 	r := published(t, registry.Options{}, big())
-	inRegistryBubble(t, r, simnode.Options{WriteRate: 50_000_000}, func(t *testing.T, b *bubble) {
+	inRegistryBubble(t, r, simnode.Options{WriteRate: 5_000_000}, func(t *testing.T, b *bubble) {
 		ctx, leave := context.WithCancel(t.Context())
 		first := b.started(ctx, pullBig, time.Second)
 		second := b.started(t.Context(), pullBig, time.Second)
 		leave()
 		first()
 		b.wantEnd(second(), "success") // the one who began it does not matter
-		if got := r.Stats().Bytes["GET"]; got > 300_010_000 {
-			t.Errorf("%d bytes were loaded of 300 MB", got)
+		if got := r.Stats().Bytes["GET"]; got > 30_001_000 {
+			t.Errorf("%d bytes were loaded of 30 MB", got)
 		}
 	})
 }
 
 func TestPull_DeathInTheMiddle(t *testing.T) {
 	r := published(t, registry.Options{}, big())
-	opts := simnode.Options{WriteRate: 50_000_000, Restart: 3 * time.Second}
+	opts := simnode.Options{WriteRate: 5_000_000, Restart: 3 * time.Second}
 	inRegistryBubble(t, r, opts, func(t *testing.T, b *bubble) {
 		if err := b.node.SetFaults(simnode.Fault{Path: "/api/pull", Frames: 20, Die: "kill", First: 1}); err != nil {
 			t.Fatal(err)
@@ -317,8 +324,8 @@ func TestPull_DeathInTheMiddle(t *testing.T) {
 			t.Error("the model is listed after the restart")
 		}
 		b.wantEnd(b.post("/api/pull", pullBig), "success")
-		if got := r.Stats().Bytes["GET"]; got > 301_000_000 { // what was on the way got lost
-			t.Errorf("%d bytes were loaded of 300 MB", got)
+		if got := r.Stats().Bytes["GET"]; got > 30_100_000 { // what was on the way got lost
+			t.Errorf("%d bytes were loaded of 30 MB", got)
 		}
 	})
 }

@@ -11,7 +11,7 @@ import (
 
 func TestPush_OtherNodesCanPullIt(t *testing.T) {
 	r := registry.New(registry.Options{})
-	inRegistryBubble(t, r, simnode.Options{Models: []simnode.Model{big()}}, func(t *testing.T, b *bubble) {
+	inRegistryBubble(t, r, simnode.Options{Models: []simnode.Model{huge()}}, func(t *testing.T, b *bubble) {
 		b.post("/api/create", `{"model":"reg.example/me/mine","from":"reg.example/team/big:v1","system":"be long"}`)
 		a := b.post("/api/push", `{"model":"reg.example/me/mine"}`)
 		b.wantEnd(a, "success")
@@ -20,7 +20,7 @@ func TestPush_OtherNodesCanPullIt(t *testing.T) {
 			if len(told) == 0 || told[len(told)-1] != s.Status {
 				told = append(told, s.Status)
 			}
-			if s.Digest == "sha256:"+big().Weights && s.Total < 299_000_000 {
+			if s.Digest == "sha256:"+big().Weights && s.Total < 249_000_000 {
 				t.Errorf("the weights have %d bytes", s.Total)
 			}
 		}
@@ -29,11 +29,11 @@ func TestPush_OtherNodesCanPullIt(t *testing.T) {
 			!strings.HasSuffix(all, ", pushing manifest, success") || len(told) != 8 {
 			t.Errorf("told %s", all)
 		}
-		if got := r.Stats().Bytes["PATCH"]; got < 299_000_000 || got > 301_000_000 {
+		if got := r.Stats().Bytes["PATCH"]; got < 249_000_000 || got > 251_000_000 {
 			t.Errorf("%d bytes were sent", got)
 		}
 		again := b.post("/api/push", `{"name":"reg.example/me/mine","stream":false}`)
-		if again.body != `{"status":"success"}` || r.Stats().Bytes["PATCH"] > 301_000_000 {
+		if again.body != `{"status":"success"}` || r.Stats().Bytes["PATCH"] > 251_000_000 {
 			t.Errorf("again: %s, %d bytes", again.body, r.Stats().Bytes["PATCH"])
 		}
 
