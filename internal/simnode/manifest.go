@@ -67,7 +67,12 @@ func layerOf(f blob.File, mediaType string) layer {
 }
 
 // all returns the layers and the config, in the order they are pulled and pushed in.
-func (m manifest) all() []layer { return append(slices.Clip(m.Layers), m.Config) }
+func (m manifest) all() []layer {
+	if m.Config.Digest == "" { // a model may do without
+		return m.Layers
+	}
+	return append(slices.Clip(m.Layers), m.Config)
+}
 
 func (m manifest) size() (size int64) {
 	for _, l := range m.all() {
@@ -222,12 +227,14 @@ func (n *Node) assembleLocked(as name, raw []byte) (*installed, error) {
 		return nil, err
 	}
 	var c config
-	configFile, err := n.openLocked(mf.Config)
-	if err == nil {
-		err = readJSON(configFile, &c)
-	}
-	if err != nil {
-		return nil, err
+	if mf.Config.Digest != "" {
+		f, err := n.openLocked(mf.Config)
+		if err == nil {
+			err = readJSON(f, &c)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	weights, err := n.openLocked(mf.first(mediaModel))
 	if err != nil {
@@ -237,34 +244,45 @@ func (n *Node) assembleLocked(as name, raw []byte) (*installed, error) {
 	m.Name, m.Digest, m.Weights, m.Size = as.short(), hexSum(raw), mf.first(mediaModel).hex(), mf.size()
 	m.Family, m.ParameterSize, m.Quantization = c.ModelFamily, c.ModelType, c.FileType
 	m.Template = "{{ .Prompt }}" // of a model without one
-	var licenses []string
 	for _, l := range mf.Layers {
-		f, err := n.openLocked(l)
-		if err != nil {
-			return nil, err
-		}
-		switch l.MediaType {
-		case mediaTemplate:
-			m.Template = string(f.Head)
-		case mediaSystem:
-			m.System = string(f.Head)
-		case mediaLicense:
-			licenses = append(licenses, string(f.Head))
-		case mediaParams:
-			err = readJSON(f, &m.Parameters)
-		case mediaMessages:
-			err = readJSON(f, &m.Messages)
-		}
-		if err != nil {
+		if err := n.readLocked(&m, l); err != nil {
 			return nil, err
 		}
 	}
-	m.License = strings.Join(licenses, "\n")
 	m.Capabilities = capabilitiesOf(m, c)
 	m.ModifiedAt = now()
 	i := install(m.withDefaults(now()), as, mf)
 	i.ParentModel = mf.first(mediaModel).From
 	return i, nil
+}
+
+// readLocked takes in what a layer says of a model.
+func (n *Node) readLocked(m *Model, l layer) error {
+	f, err := n.openLocked(l)
+	if err != nil {
+		return err
+	}
+	switch l.MediaType {
+	case mediaParams:
+		return readJSON(f, &m.Parameters)
+	case mediaMessages:
+		return readJSON(f, &m.Messages)
+	case mediaTemplate, mediaSystem, mediaLicense:
+	default:
+		return nil
+	}
+	text, err := wholeOf(f)
+	switch {
+	case l.MediaType == mediaTemplate:
+		m.Template = string(text)
+	case l.MediaType == mediaSystem:
+		m.System = string(text)
+	case m.License != "":
+		m.License += "\n" + string(text)
+	default:
+		m.License = string(text)
+	}
+	return err
 }
 
 // capabilitiesOf is what a model can do: by its weights, its config and its template, in a real server's order.
@@ -299,10 +317,18 @@ func (n *Node) openLocked(l layer) (blob.File, error) {
 	return f, nil
 }
 
-func readJSON(f blob.File, v any) error {
+func wholeOf(f blob.File) ([]byte, error) {
 	b, ok := f.Whole()
 	if !ok {
-		return fmt.Errorf("the simulated node keeps no file of %d bytes", f.Size)
+		return nil, fmt.Errorf("the simulated node keeps no file of %d bytes", f.Size)
+	}
+	return b, nil
+}
+
+func readJSON(f blob.File, v any) error {
+	b, err := wholeOf(f)
+	if err != nil {
+		return err
 	}
 	return json.NewDecoder(bytes.NewReader(b)).Decode(v)
 }

@@ -63,7 +63,7 @@ func parseStandIn(head []byte) (s *standIn, more bool) {
 		return nil, false
 	}
 	s = newStandIn(h.StandIn, h.Size, h.Meta)
-	if !bytes.HasPrefix(head, s.header) { // somebody else wrote that
+	if !bytes.HasSuffix(s.header, []byte("\n")) || !bytes.HasPrefix(head, s.header) { // somebody else wrote that
 		return nil, false
 	}
 	return s, false
