@@ -1,9 +1,11 @@
 package simnode_test
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode"
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode/registry"
@@ -66,5 +68,36 @@ func TestPush_TellsWhatItCannotSend(t *testing.T) {
 			t.Errorf("ended with %s", a.outcome(t))
 		}
 		b.wantEnd(b.post("/api/push", `{"model":"a b"}`), "unqualified name: a b")
+	})
+}
+
+func TestPush_ClientThatLeavesStopsIt(t *testing.T) {
+	r := registry.New(registry.Options{Rate: 5_000_000})
+	inRegistryBubble(t, r, simnode.Options{Models: []simnode.Model{big()}}, func(t *testing.T, b *bubble) {
+		ctx, leave := context.WithCancel(t.Context())
+		wait := b.start(ctx, "/api/push", pullBig)
+		time.Sleep(2 * time.Second)
+		leave()
+		wait()
+		time.Sleep(time.Second) // the registry notices when it reads on
+		sent := r.Stats().Bytes["PATCH"]
+		time.Sleep(10 * time.Second)
+		if later := r.Stats().Bytes["PATCH"]; later != sent || sent == 0 || sent > 15_000_000 {
+			t.Errorf("%d bytes were sent when the client left, %d later", sent, later)
+		}
+		a := b.post("/api/push", pullBig)
+		b.wantEnd(a, "success")
+		var before int64
+		for _, s := range a.steps(t) {
+			if s.Digest == "sha256:"+big().Weights {
+				if s.Completed < before {
+					t.Errorf("at %d, was at %d", s.Completed, before)
+				}
+				before = s.Completed
+			}
+		}
+		if a.end < 16*time.Second || before < 29_000_000 {
+			t.Errorf("sent %d bytes until %v", before, a.end)
+		}
 	})
 }

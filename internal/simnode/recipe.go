@@ -3,7 +3,6 @@ package simnode
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -128,7 +127,7 @@ func (n *Node) append(c *recipe, mediaType string, content []byte) error {
 	isNew, err := n.addLocked(f)
 	n.mu.Unlock()
 	if err != nil {
-		return fmt.Errorf("layer %s: %w", mediaType, err)
+		return err // a real server's words, too
 	}
 	status := "using existing layer"
 	if isNew {
