@@ -19,7 +19,7 @@ import (
 var simulateCommand = caddycmd.Command{
 	Name: "simulate",
 	Usage: "[--listen ADDR:PORT] [--count N] [--slots N] [--models NAME,...] [--scale FACTOR] [--version V]\n" +
-		"\t[--fault WORDS|JSON]... [--faults-admin] [--restart TIME] [--tls-ca FILE]",
+		"\t[--disk SIZE] [--write-rate SIZE] [--fault WORDS|JSON]... [--faults-admin] [--restart TIME] [--tls-ca FILE]",
 	Short: "Runs simulated Ollama nodes to rehearse with",
 	Long: `
 Runs simulated Ollama nodes. They behave like Ollama servers in what matters to who stands in
@@ -28,6 +28,11 @@ front of them: slots, queue, load times, speeds, streams, error texts. What they
 With --count N, further nodes listen on the ports that follow; with port 0 each takes a free
 one. Each node prints one line once it listens. They run until they are interrupted, and like
 a server that is stopped they cut what they were answering.
+
+Models can be pulled, pushed, created, copied and deleted. In the place of Ollama's registry the
+nodes have one of their own, with the sim-* models and what was pushed; weights in it are
+stand-ins, which no real server can load. So with --models sim-chat, "ollama pull sim-small"
+brings one more. Registries that are named in a model's name are called as they are.
 ` + simulateFaultsHelp,
 	CobraFunc: func(cmd *cobra.Command) {
 		f := cmd.Flags()
@@ -36,6 +41,8 @@ a server that is stopped they cut what they were answering.
 		f.Int("slots", 1, "answers a model gives at once, as OLLAMA_NUM_PARALLEL")
 		f.StringSlice("models", nil, "models the nodes have; names other than sim-* make plain ones (default all sim-* models)")
 		f.Float64("scale", 1, "factor on every simulated time: 0.1 is ten times as fast")
+		f.String("disk", "", "room each node has for models, as 20GB; what does not fit fails as on a full disk (default no bound)")
+		f.String("write-rate", "", "what a node takes in of each pull and blob in a second, as 50MB (default as it comes)")
 		f.String("version", "", "the Ollama version the nodes tell and speak like: from 0.30 the newest forms, else those of 0.24.0 (default 0.24.0)")
 		faultFlags(cmd)
 		plain(cmd, simulate)
@@ -70,6 +77,12 @@ func simulate(cmd *cobra.Command) error {
 	case opts.Restart < 0:
 		return fmt.Errorf("--restart %v: say a time as 3s, or 0 for never", opts.Restart)
 	}
+	if opts.Disk, err = sizeFlag("disk", f.String("disk")); err != nil {
+		return err
+	}
+	if opts.WriteRate, err = sizeFlag("write-rate", f.String("write-rate")); err != nil {
+		return err
+	}
 	faults, err := simulatedFaults(texts, f.Int("count"))
 	if err != nil {
 		return err
@@ -88,9 +101,17 @@ func simulate(cmd *cobra.Command) error {
 		return err
 	}
 
+	models, err := newSimulatedRegistry(opts.Models)
+	if err != nil {
+		return err
+	}
+	defer models.Close() // after the nodes
+	opts.Registry = models
+
 	leave := make(chan os.Signal, 1)
 	signal.Notify(leave, os.Interrupt, syscall.SIGTERM)
 	for i, ln := range listeners {
+		opts.Dir = simulatedDir(i)
 		node := startSimulated(ln, opts, serving)
 		defer node.Close()
 		if err := node.node.SetFaults(faultsOf(faults, i+1)...); err != nil {
@@ -181,9 +202,15 @@ func startSimulatedFleet(count, slots int, faults ...simnode.Fault) (upNodes, er
 	if err != nil {
 		return upNodes{}, fmt.Errorf("starting simulated nodes: %w", err)
 	}
+	models, err := newSimulatedRegistry(nil)
+	if err != nil {
+		return upNodes{}, err
+	}
 	fleet := upNodes{origin: "the simulation", slots: slots}
 	for i, ln := range listeners {
-		s := startSimulated(ln, simnode.Options{Models: simnode.SimModels(), Slots: slots, Restart: supervised}, simnode.ServerOptions{})
+		s := startSimulated(ln, simnode.Options{
+			Models: simnode.SimModels(), Slots: slots, Restart: supervised, Registry: models, Dir: simulatedDir(i),
+		}, simnode.ServerOptions{})
 		if i == count-1 {
 			if err := s.node.SetFaults(faults...); err != nil {
 				return upNodes{}, err

@@ -33,6 +33,10 @@ it, counted from 1. Where several strike one request all of them act, the first 
 	--fault crash,frames=5,share=0.01     the model's process dies after 5 tokens
 	--fault die,contains=boom             the node dies of a request with that text in it
 	--fault tags=ghost                    /api/tags lists a model that is not there
+	--fault no-space                      no layer and no blob finds room
+	--fault upload=1MiB,die               the node dies in the middle of a blob that is sent; also
+	                                      never, end=reset, end=close
+	--fault reset-after=9,path=/api/pull  a pull breaks behind its ninth record
 	--fault missing,model=sim-chat        404 for that model; also busy, file-gone, load-fails
 	--fault 'bad-line,frames=2'           a broken record; also giant-line=64MiB, too-long=9,
 	                                      type=text/html, redirect=URL

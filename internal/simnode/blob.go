@@ -1,64 +1,68 @@
 package simnode
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/simnode/blob"
 )
+
+const blobsPath = "/api/blobs/" // before a digest
 
 // headBlob tells whether the node has a file: those of its models and those that were sent to it.
 func (n *Node) headBlob(w http.ResponseWriter, r *http.Request) {
-	digest, ok := splitDigest(r.URL.Path[len("/api/blobs/"):])
+	digest, ok := splitDigest(r.URL.Path[len(blobsPath):])
 	switch {
 	case !ok:
-		sendError(w, http.StatusBadRequest, "invalid digest format")
+		sendError(w, http.StatusBadRequest, errDigestFormat.Error())
 	case !n.hasBlob(digest):
 		sendError(w, http.StatusNotFound, fmt.Sprintf("blob %q not found", "sha256:"+digest))
 	}
 }
 
-// postBlob takes a file. One that is there already is not read; of others only the digest is kept, because nothing here
-// looks into them.
+// postBlob takes a file. One that is there already is not read; of others no more is kept than package blob says.
 func (n *Node) postBlob(w http.ResponseWriter, r *http.Request) {
-	digest, ok := splitDigest(r.URL.Path[len("/api/blobs/"):])
+	digest, ok := splitDigest(r.URL.Path[len(blobsPath):])
 	if !ok {
-		sendError(w, http.StatusBadRequest, "invalid digest format")
+		sendError(w, http.StatusBadRequest, errDigestFormat.Error())
 		return
 	}
 	if n.hasBlob(digest) {
 		return
 	}
-	h := sha256.New()
-	if _, err := io.Copy(h, r.Body); err != nil {
-		sendError(w, http.StatusInternalServerError, err.Error())
+	in := &inflow{node: n, path: n.temporary()}
+	kept := false
+	defer func() { // also when a fault ends the request
+		if !kept {
+			in.drop()
+		}
+	}()
+	if _, err := io.Copy(inflowWriter{r.Context(), in, nil}, r.Body); err != nil {
+		if !n.left(err) {
+			sendError(w, http.StatusInternalServerError, err.Error())
+		}
 		return
 	}
-	if sum := hex.EncodeToString(h.Sum(nil)); sum != digest {
+	kept = true
+	// A real server, too, keeps a file that is not what was promised, as what it is.
+	if f := in.keep(""); f.Digest != digest {
 		sendError(w, http.StatusBadRequest,
-			fmt.Sprintf("digest mismatch, expected %q, got %q", "sha256:"+digest, "sha256:"+sum))
+			fmt.Sprintf("digest mismatch, expected %q, got %q", "sha256:"+digest, "sha256:"+f.Digest))
 		return
 	}
-	n.mu.Lock()
-	n.blobs[digest] = struct{}{}
-	n.mu.Unlock()
 	w.WriteHeader(http.StatusCreated)
 }
 
 func (n *Node) hasBlob(digest string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if _, ok := n.blobs[digest]; ok {
-		return true
-	}
-	for _, m := range n.models {
-		if m.Weights == digest {
-			return true
-		}
-	}
-	return false
+	_, ok := n.files[digest]
+	return ok
 }
+
+var errDigestFormat = errors.New("invalid digest format")
 
 // splitDigest returns the 64 hex digits of "sha256:…" or "sha256-…".
 func splitDigest(s string) (digest string, ok bool) {
@@ -67,10 +71,5 @@ func splitDigest(s string) (digest string, ok bool) {
 		return "", false
 	}
 	digest = s[len(kind)+1:]
-	for i := range len(digest) {
-		if c := digest[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return "", false
-		}
-	}
-	return digest, true
+	return digest, blob.IsHex(digest)
 }

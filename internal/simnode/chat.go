@@ -131,8 +131,8 @@ func chatAsk(m *installed, l *lease, req *api.ChatRequest, think *api.ThinkValue
 	if m.promptErr != nil {
 		return ask{}, m.promptErr
 	}
-	messages := req.Messages
-	if messages[0].Role != "system" && m.System != "" {
+	messages := append(slices.Clip(m.Messages), req.Messages...)
+	if req.Messages[0].Role != "system" && m.System != "" {
 		messages = append([]api.Message{{Role: "system", Content: m.System}}, messages...)
 	}
 	truncate := req.Truncate == nil || *req.Truncate

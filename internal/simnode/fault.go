@@ -18,10 +18,11 @@ type Fault struct {
 	Name string `json:"name,omitempty"`
 
 	// Path is the path of the requests it strikes, exact, or up to a "*" at its end; "*" is every path. Default: the
-	// routes that make text or vectors, and for Tags and PS those that list models. The admin route is never struck.
+	// routes that make text or vectors, for Tags and PS those that list models, and for NoSpace and Upload those that
+	// take files in. The admin route is never struck.
 	Path string `json:"path,omitempty"`
 
-	// Model strikes only requests for this model, by any of its spellings.
+	// Model strikes only requests for this model, by any of its spellings. Blobs are of no model.
 	Model string `json:"model,omitempty"`
 
 	// Contains strikes only requests whose body has this text in it: a query of death.
@@ -85,6 +86,10 @@ type Fault struct {
 	// if that had been all.
 	End string `json:"end,omitempty"`
 
+	// Upload lets Never, Die, and the ends "reset" and "close" come when so many bytes of the request's body have been
+	// read, instead of what Frames and Bytes say. Nothing happens to a shorter body. With Never the rest is not read.
+	Upload int64 `json:"upload,omitempty"`
+
 	// TooLong promises this many bytes more in Content-Length than come. The answer is held back until it is complete.
 	TooLong int `json:"too_long,omitempty"`
 
@@ -105,6 +110,7 @@ type Fault struct {
 	FileGone  bool    `json:"file_gone,omitempty"`  // the model's file is gone: it can do nothing, and is still listed
 	Busy      bool    `json:"busy,omitempty"`       // the queue of loads is full: 503
 	Missing   bool    `json:"missing,omitempty"`    // the model is not there: 404
+	NoSpace   bool    `json:"no_space,omitempty"`   // the disk is full: no layer and no blob comes in
 	Slow      float64 `json:"slow,omitempty"`       // multiplies loads, prompts and tokens
 
 	// Tags and PS change the lists of installed and of loaded models: a name adds a model that is not there, a name
@@ -119,11 +125,14 @@ func (f *Fault) onConnections() bool { return f.Refuse || f.HangAccept || f.Deaf
 // lies reports whether the fault changes lists of models.
 func (f *Fault) lies() bool { return len(f.Tags) > 0 || len(f.PS) > 0 }
 
+// onFiles reports whether the fault is one of files that come in.
+func (f *Fault) onFiles() bool { return f.NoSpace || f.Upload > 0 }
+
 // onAnswers reports whether the fault does anything to requests.
 func (f *Fault) onAnswers() bool {
 	return f.Never || f.Status != 0 || f.Redirect != "" || f.Type != "" || len(f.Headers) > 0 || f.FirstByte > 0 || f.Gap > 0 || f.End != "" ||
 		f.TooLong > 0 || f.BadLine != "" || f.GiantLine > 0 || f.Crash || f.Die != "" || f.LoadFails != "" || f.FileGone ||
-		f.Busy || f.Missing || f.Slow != 0 || f.lies()
+		f.Busy || f.Missing || f.NoSpace || f.Slow != 0 || f.lies()
 }
 
 // chooses reports whether the fault is particular about requests.
@@ -141,7 +150,7 @@ func (f *Fault) check() error {
 		}
 		return fmt.Errorf("%s %q: say one of %q", field, value, words)
 	}
-	negative := f.Skip < 0 || f.Every < 0 || f.First < 0 || f.Frames < 0 || f.Bytes < 0 || f.TooLong < 0 || f.GiantLine < 0
+	negative := f.Skip < 0 || f.Every < 0 || f.First < 0 || f.Frames < 0 || f.Bytes < 0 || f.TooLong < 0 || f.GiantLine < 0 || f.Upload < 0
 	for _, d := range f.durations() {
 		negative = negative || *d.value < 0
 	}
@@ -164,6 +173,8 @@ func (f *Fault) check() error {
 		return errors.New("period needs for, the part of it in which the fault is there")
 	case f.Period > 0 && f.For >= f.Period:
 		return errors.New("for must be shorter than period")
+	case f.Upload > 0 && !f.Never && f.Die == "" && f.End != "reset" && f.End != "close":
+		return errors.New("upload needs never, die, or the end reset or close")
 	case f.Restart > 0 && f.Die == "":
 		return errors.New("restart needs die")
 	}

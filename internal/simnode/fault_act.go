@@ -36,6 +36,9 @@ func (n *Node) behind(f *Fault, next http.Handler) http.Handler {
 		out := &faultWriter{ResponseWriter: w, node: n, fault: f, ctx: r.Context()}
 		atOnce := f.Frames == 0 && f.Bytes == 0 && f.BadLine == "" && f.GiantLine == 0
 		switch {
+		case f.Upload > 0:
+			r.Body = &faultBody{ReadCloser: r.Body, out: out, left: f.Upload}
+			next.ServeHTTP(out, r)
 		case f.Never:
 			drain(r)
 			<-r.Context().Done()
@@ -54,6 +57,33 @@ func (n *Node) behind(f *Fault, next http.Handler) http.Handler {
 		}
 		out.finish()
 	})
+}
+
+// A faultBody lets a fault come when so much of a request has been read.
+type faultBody struct {
+	io.ReadCloser
+	out  *faultWriter
+	left int64
+}
+
+func (b *faultBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		b.strike()
+	}
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
+
+// strike does not return.
+func (b *faultBody) strike() {
+	if b.out.fault.Never { // a client that leaves is not noticed where nothing is read
+		<-b.out.ctx.Done()
+		b.out.node.left(context.Cause(b.out.ctx))
+		panic(http.ErrAbortHandler)
+	}
+	b.out.strike(nil)
+	b.out.cut(nil, nil)
 }
 
 // drain reads the rest of the body: net/http notices that a client leaves only when it has been read.

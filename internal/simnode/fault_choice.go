@@ -105,6 +105,7 @@ var (
 		"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages",
 	}
 	listing = []string{"/api/tags", "/api/ps", "/v1/models"}
+	taking  = []string{"/api/pull", "/api/create"} // besides the blobs
 )
 
 // onPath reports whether requests with the path are the fault's.
@@ -115,8 +116,13 @@ func (a *armed) onPath(path string) bool {
 	case a.Path != "":
 		return path == a.Path
 	}
+	if a.onFiles() {
+		return isBlob(path) || slices.Contains(taking, path)
+	}
 	return slices.Contains(answering, path) || a.lies() && slices.Contains(listing, path)
 }
+
+func isBlob(path string) bool { return strings.HasPrefix(path, blobsPath) }
 
 // struck returns the faults that strike the request. Its body is read when one of them looks at that, and put back.
 func (n *Node) struckBy(r *http.Request) []*Fault {
@@ -135,7 +141,7 @@ func (n *Node) struckBy(r *http.Request) []*Fault {
 		return nil
 	}
 	var body []byte
-	if reads && r.Body != nil {
+	if reads && r.Body != nil && !isBlob(r.URL.Path) { // a file may have gigabytes
 		var err error
 		body, err = io.ReadAll(r.Body)
 		rest := io.Reader(r.Body)

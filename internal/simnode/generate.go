@@ -188,6 +188,9 @@ func generatePrompt(m *installed, req *api.GenerateRequest, think *api.ThinkValu
 		}
 		c.messages = append(c.messages, api.Message{Role: "system", Content: system})
 	}
+	if len(req.Context) == 0 {
+		c.messages = append(c.messages, m.Messages...)
+	}
 	c.messages = withImages(append(c.messages, api.Message{Role: "user", Content: req.Prompt, Images: req.Images}))
 	before, ok := vocab().decode(req.Context)
 	if !ok {

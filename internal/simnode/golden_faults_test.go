@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-ollama/caddy-ollama/internal/golden"
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode"
+	"github.com/caddy-ollama/caddy-ollama/internal/simnode/registry"
 )
 
 // What an administrator, a signal or a damaged file did to the recorded server is done to the node.
@@ -91,15 +92,21 @@ func TestGoldens_Hostile(t *testing.T) {
 	})
 }
 
-// Without a registry nothing can be pulled; what was there before and after is held to.
+// The recorded registry wrote its manifest with spaces; that is the digest of what was pulled.
 func TestGoldens_Pull(t *testing.T) {
-	pulled := simnode.GoldenModels()[3]
-	pulled.Digest = "bb47f741ee24d7f9d3a2bf2b4cf1bbf0ffa7f5fe757cef39181e38d2a4ecb8e2" // of the registry's manifest
-	pulled.Name = "127.0.0.1:21500/library/tinythink"
-	s := newSession(t, simnode.Options{Models: []simnode.Model{pulled}})
-	for _, rec := range golden.Load(t, "pull") {
-		if rec.Request.Path != "/api/pull" {
-			s.hold("pull", rec)
-		}
+	published := registry.New(registry.Options{})
+	think := simnode.GoldenModels()[3]
+	if err := simnode.Publish(published, think); err != nil {
+		t.Fatal(err)
 	}
+	spaced := strings.NewReplacer(`":`, `": `, `,"`, `, "`, `},{`, `}, {`, "\n", "")
+	manifest := spaced.Replace(string(published.Manifest("library/tinythink", "latest")))
+	if err := published.Put("library/tinythink", "latest", []byte(manifest)); err != nil {
+		t.Fatal(err)
+	}
+	inRegistryBubble(t, published, simnode.Options{Models: []simnode.Model{}}, func(t *testing.T, b *bubble) {
+		for _, rec := range golden.Load(t, "pull") {
+			hold(t, b.pipe, "pull", rec)
+		}
+	})
 }

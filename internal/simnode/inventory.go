@@ -9,20 +9,42 @@ import (
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode/api"
+	"github.com/caddy-ollama/caddy-ollama/internal/simnode/blob"
 )
 
 // An installed model is a Model under the name it is found by. It is immutable; a copy is another one.
 type installed struct {
 	Model
-	name name
+	name     name
+	manifest manifest
 
 	prompter  *prompter // of the model's own template
 	promptErr error
 }
 
-func install(m Model, as name) *installed {
-	i := &installed{Model: m, name: as}
+func install(m Model, as name, mf manifest) *installed {
+	i := &installed{Model: m, name: as, manifest: mf}
 	i.prompter, i.promptErr = parsePrompt(m.Template)
+	return i
+}
+
+// present makes a Model with its defaults one that is installed, as if it had been pulled.
+func present(m Model, as name) (*installed, []blob.File) {
+	mf, files := m.files()
+	orString(&m.Digest, hexSum(jsonLine(mf)))
+	return install(m, as, mf), files
+}
+
+// bring installs a model that the node has from the start, with its files.
+func (n *Node) bring(m Model, as name) *installed {
+	orString(&m.ParentModel, n.blobPath(m.Weights))
+	i, files := present(m, as)
+	for _, f := range files {
+		if _, ok := n.files[f.Digest]; !ok {
+			n.files[f.Digest] = f
+			n.used += f.Size
+		}
+	}
 	return i
 }
 
@@ -178,7 +200,7 @@ func (n *Node) copyModel(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// deleteModel forgets a model. A runner of it stays loaded, as on a real node.
+// deleteModel forgets a model and the files that no other one needs. A runner of it stays loaded, as on a real node.
 func (n *Node) deleteModel(w http.ResponseWriter, r *http.Request) {
 	var req api.DeleteRequest
 	if !bind(w, r, &req) {
@@ -195,10 +217,13 @@ func (n *Node) deleteModel(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	n.mu.Lock()
-	_, known := n.models[parsed.key()]
-	delete(n.models, parsed.key())
+	m := n.models[parsed.key()]
+	if m != nil {
+		delete(n.models, parsed.key())
+		n.pruneLocked(m.manifest.all())
+	}
 	n.mu.Unlock()
-	if !known {
+	if m == nil {
 		sendError(w, http.StatusNotFound, "model '"+asked+"' not found")
 	}
 }

@@ -23,7 +23,8 @@ func newLie(names []string) lie {
 		case hide:
 			l.hidden = append(l.hidden, name.key())
 		default:
-			l.added = append(l.added, install(Model{Name: asked}.withDefaults(time.Now()), name))
+			m, _ := present(Model{Name: asked}.withDefaults(time.Now()), name)
+			l.added = append(l.added, m)
 		}
 	}
 	return l

@@ -1,11 +1,11 @@
 package simnode
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"slices"
 	"time"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/simnode/api"
 )
 
 // What a model can do, as /api/show spells it in "capabilities".
@@ -24,11 +24,13 @@ type Model struct {
 	// Name is the model's name as a client would spell it; "latest" is the tag when it has none.
 	Name string
 
-	// Digest is the hex SHA-256 of the manifest, shown by /api/tags and /api/ps. Default: made from Name.
+	// Digest is the hex SHA-256 of the manifest, shown by /api/tags and /api/ps. Default: that of the manifest which a
+	// registry has of the model, see Publish.
 	Digest string
 
 	// Weights is the hex SHA-256 of the model file. Models with equal Weights share a runner and give equal answers.
-	// Default: made from Name.
+	// Default: made from Name. There is no such file: where it is pulled or pushed, a stand-in takes its place, see
+	// package blob.
 	Weights string
 
 	Family        string // Default: "llama", for embedding models "bert".
@@ -44,6 +46,9 @@ type Model struct {
 
 	// Modelfile is shown by /api/show. Default: made from the other fields.
 	Modelfile string
+
+	// Messages stand before those of every chat.
+	Messages []api.Message
 
 	// Parameters are the model's own options, such as "num_ctx": 2048. A wrong type is stored without complaint and
 	// fails when the model is used, as on a real node.
@@ -90,7 +95,7 @@ type Model struct {
 	Tensors json.RawMessage
 }
 
-// modelsDir is where a packaged Linux server keeps its models; /api/show tells it to clients.
+// modelsDir is where a packaged Linux server keeps its models.
 const modelsDir = "/var/lib/ollama/models"
 
 const plainTemplate = `{{- range .Messages }}<|{{ .Role }}|>{{ .Content }}<|end|>{{ end }}<|assistant|>`
@@ -100,16 +105,9 @@ func (m Model) can(capability string) bool { return slices.Contains(m.Capabiliti
 // embedsOnly reports whether the model makes vectors and no text. Such a model has one slot, always.
 func (m Model) embedsOnly() bool { return m.can(Embedding) && !m.can(Completion) }
 
-func (m Model) blob() string { return modelsDir + "/blobs/sha256-" + m.Weights }
-
 // withDefaults returns m with every default filled in; now is the time of installation.
 func (m Model) withDefaults(now time.Time) Model {
-	hash := func(kind string) string {
-		sum := sha256.Sum256([]byte(kind + " " + m.Name))
-		return hex.EncodeToString(sum[:])
-	}
-	orString(&m.Digest, hash("manifest"))
-	orString(&m.Weights, hash("weights"))
+	orString(&m.Weights, hexSum([]byte("weights "+m.Name)))
 	if len(m.Capabilities) == 0 {
 		m.Capabilities = []string{Completion}
 	}
@@ -120,7 +118,6 @@ func (m Model) withDefaults(now time.Time) Model {
 	orString(&m.Family, family)
 	orString(&m.ParameterSize, "1B")
 	orString(&m.Quantization, "unknown")
-	orString(&m.ParentModel, m.blob())
 	orString(&m.Template, template)
 	orNumber(&m.ContextLength, context)
 	orNumber(&m.EmbeddingLength, 64)

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/simnode/blob"
 )
 
 // Options of a Node. The zero value is a node without models.
@@ -50,10 +52,28 @@ type Options struct {
 
 	// Admin lets clients read and change the faults at /_faults. Without it, that is an unknown path as on a real node.
 	Admin bool
+
+	// Registry reaches the registries that models are pulled from and pushed to, by the host in their names. Default: a
+	// transport of its own, which does not call the one that a name without a host stands for. A Pipe to a
+	// registry.Registry reaches that one by any name, also in virtual time.
+	Registry http.RoundTripper
+
+	// Disk is how many bytes of files the node has room for, those of its Models included, which are there even when
+	// they do not fit. A pull or a blob beyond fails as on a full disk. Default: no bound.
+	Disk int64
+
+	// WriteRate is how many bytes a second of each layer that is pulled and each blob that is sent are taken in; Scale
+	// and Fault.Slow change that time, too. Default: as fast as they come.
+	WriteRate int64
+
+	// Dir is where the node says that its files are (OLLAMA_MODELS). The digest of a model that is created from a file
+	// hangs on it, as on a real node. Default: "/var/lib/ollama/models".
+	Dir string
 }
 
 func (o Options) withDefaults() Options {
 	orNumber(&o.Slots, 1)
+	orString(&o.Dir, modelsDir)
 	orString(&o.Version, "0.24.0")
 	orNumber(&o.MaxLoaded, 3)
 	orNumber(&o.MaxQueue, 512)
@@ -74,6 +94,8 @@ type Node struct {
 	opts   Options
 	newest bool // it speaks the newest forms
 	entry  http.Handler
+	client *http.Client // to registries
+	own    bool         // its transport is the node's own
 
 	running sync.WaitGroup // handlers and armed timers; Close waits for them
 
@@ -87,11 +109,15 @@ type Node struct {
 	faults   []*armed
 	changed  chan struct{}         // closed when its door may have changed, and replaced
 	models   map[string]*installed // by name.key
-	blobs    map[string]struct{}   // digests of files that were sent
 	runners  map[string]*runner    // by weights
 	turns    turns
 	stats    Stats
 	perModel map[string]*ModelStats
+
+	files     map[string]blob.File // by hex digest
+	used      int64                // bytes of disk
+	partials  map[string]*inflow   // what has come of layers whose download ended early, by digest
+	downloads map[string]*transfer // by digest
 }
 
 // New returns a running Node. It starts no goroutine; Close ends what requests started.
@@ -99,10 +125,15 @@ func New(opts Options) *Node {
 	n := &Node{
 		opts:     opts.withDefaults(),
 		models:   make(map[string]*installed),
-		blobs:    make(map[string]struct{}),
 		runners:  make(map[string]*runner),
 		perModel: make(map[string]*ModelStats),
 		changed:  make(chan struct{}),
+
+		files: make(map[string]blob.File), partials: make(map[string]*inflow), downloads: make(map[string]*transfer),
+	}
+	n.client = &http.Client{Transport: n.opts.Registry}
+	if n.opts.Registry == nil {
+		n.client.Transport, n.own = newOwnTransport(), true
 	}
 	n.newest = newestForms(n.opts.Version)
 	n.stats.Requests = make(map[string]int)
@@ -111,7 +142,7 @@ func New(opts Options) *Node {
 	now := time.Now()
 	for _, m := range opts.Models {
 		if name, err := parseName(m.Name); err == nil {
-			n.models[name.key()] = install(m.withDefaults(now), name)
+			n.models[name.key()] = n.bring(m.withDefaults(now), name)
 		}
 	}
 	n.entry = n.routes()
@@ -186,4 +217,7 @@ func (n *Node) Close() {
 	}
 	n.mu.Unlock()
 	n.running.Wait()
+	if n.own {
+		n.client.CloseIdleConnections()
+	}
 }

@@ -95,7 +95,12 @@ func (a answer) last(t *testing.T) (out struct {
 
 // call is one POST, in the calling goroutine.
 func (b *bubble) call(ctx context.Context, path, body string) (a answer) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://node"+path, strings.NewReader(body))
+	return b.ask(ctx, http.MethodPost, path, body)
+}
+
+// ask is one request, in the calling goroutine.
+func (b *bubble) ask(ctx context.Context, method, path, body string) (a answer) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path, strings.NewReader(body))
 	if err != nil {
 		return answer{err: err}
 	}

@@ -15,6 +15,7 @@ type troubles struct {
 	fileGone  bool
 	busy      bool
 	missing   bool
+	noSpace   bool
 	tags, ps  []string
 }
 
@@ -31,6 +32,7 @@ func withTroubles(ctx context.Context, faults []*Fault) context.Context {
 		t.fileGone = t.fileGone || f.FileGone
 		t.busy = t.busy || f.Busy
 		t.missing = t.missing || f.Missing
+		t.noSpace = t.noSpace || f.NoSpace
 		t.tags = append(t.tags, f.Tags...)
 		t.ps = append(t.ps, f.PS...)
 	}

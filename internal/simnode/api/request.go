@@ -79,3 +79,36 @@ type DeleteRequest struct {
 	Model string `json:"model"`
 	Name  string `json:"name"` // the old spelling of model
 }
+
+// A PullRequest is the body of /api/pull.
+type PullRequest struct {
+	Model    string `json:"model"`
+	Insecure bool   `json:"insecure,omitempty"`
+	Stream   *bool  `json:"stream,omitempty"`
+	Name     string `json:"name"` // the old spelling of model
+}
+
+// A PushRequest is the body of /api/push.
+type PushRequest struct {
+	Model    string `json:"model"`
+	Insecure bool   `json:"insecure,omitempty"`
+	Stream   *bool  `json:"stream,omitempty"`
+	Name     string `json:"name"` // the old spelling of model
+}
+
+// A CreateRequest is the body of /api/create, without what a simulated node has no use for.
+type CreateRequest struct {
+	Model        string            `json:"model"`
+	Stream       *bool             `json:"stream,omitempty"`
+	Quantize     string            `json:"quantize,omitempty"`
+	From         string            `json:"from,omitempty"`
+	Files        map[string]string `json:"files,omitempty"` // digests by name
+	Adapters     map[string]string `json:"adapters,omitempty"`
+	Template     string            `json:"template,omitempty"`
+	License      any               `json:"license,omitempty"` // a string, or a list of them
+	System       string            `json:"system,omitempty"`
+	Parameters   map[string]any    `json:"parameters,omitempty"`
+	Messages     []Message         `json:"messages,omitempty"`
+	Name         string            `json:"name"`                   // the old spelling of model
+	Quantization string            `json:"quantization,omitempty"` // the old spelling of quantize
+}
