@@ -200,6 +200,10 @@ func checkInert(t *testing.T, source, safe string) {
 					if value != "checkbox" {
 						t.Errorf("%q has an input of type %q: %q", source, a.Val, safe)
 					}
+				case "aria-label":
+					if n.Data != "input" || value != "☑" && value != "☐" {
+						t.Errorf("%q names a %s %q: %q", source, n.Data, a.Val, safe)
+					}
 				case "width", "height":
 					if !imageSide.MatchString(value) {
 						t.Errorf("%q has a %s of %q: %q", source, a.Key, a.Val, safe)
@@ -207,10 +211,6 @@ func checkInert(t *testing.T, source, safe string) {
 				case "loading":
 					if value != "lazy" {
 						t.Errorf("%q is loaded %q: %q", source, a.Val, safe)
-					}
-				case "aria-label":
-					if n.Data != "input" || value != "☑" && value != "☐" {
-						t.Errorf("%q names a %s %q: %q", source, n.Data, a.Val, safe)
 					}
 				case "class", "title", "alt", "align", "start", "checked", "disabled", "rel":
 				default:

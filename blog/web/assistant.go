@@ -1,10 +1,16 @@
 package web
 
-import "context"
+import (
+	"context"
 
-// An Assistant answers by a model. Implementations are safe for concurrent use.
+	"github.com/caddy-ollama/caddy-ollama/blog/assistant"
+)
+
+// An Assistant has a model answer: an assistant.Assistant, whose errors and promises are meant here.
+// Implementations are safe for concurrent use.
 type Assistant interface {
-	// Answer writes the answer to a prompt piece by piece as it comes, and returns whether it came from
-	// a cache. An error before the first piece may be shown as a page; later ones end the answer.
-	Answer(ctx context.Context, prompt string, piece func(string) error) (cached bool, err error)
+	// Model is the name of the model that would answer now.
+	Model(ctx context.Context) (string, error)
+	// Answer hands on the answer to a prompt piece by piece as it comes.
+	Answer(ctx context.Context, p assistant.Prompt, piece func(string) error) (assistant.Reply, error)
 }

@@ -20,7 +20,8 @@ import (
 //go:embed templates/*.html
 var templateFiles embed.FS
 
-// pages are the templates by name, each with the frame in base.html around it.
+// pages are the templates by name, each with the frame in base.html around it. Files whose name begins
+// with "_" are no pages: every page may use the templates that they define.
 var pages map[string]*template.Template
 
 var parseTemplates = sync.OnceValue(func() error {
@@ -31,11 +32,11 @@ var parseTemplates = sync.OnceValue(func() error {
 	pages = map[string]*template.Template{}
 	for _, n := range names {
 		name := strings.TrimSuffix(n.Name(), ".html")
-		if name == "base" {
+		if name == "base" || strings.HasPrefix(name, "_") {
 			continue
 		}
 		t := template.New("base.html").Funcs(functions)
-		if pages[name], err = t.ParseFS(templateFiles, "templates/base.html", "templates/"+n.Name()); err != nil {
+		if pages[name], err = t.ParseFS(templateFiles, "templates/base.html", "templates/_*.html", "templates/"+n.Name()); err != nil {
 			return fmt.Errorf("template %s: %w", name, err)
 		}
 	}

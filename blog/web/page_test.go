@@ -94,6 +94,7 @@ func (o *observed) Served(page string, status int, _ time.Duration) {
 	o.served = append(o.served, page+" "+http.StatusText(status))
 }
 func (o *observed) DatabaseFailed(page string) { o.failed = append(o.failed, page) }
+func (*observed) Asked(string, string)         {}
 
 // Row 31 of the failure matrix, where not even reading goes on.
 func TestPage_LockedDatabaseIsAClearPage(t *testing.T) {

@@ -1,7 +1,10 @@
 package web
 
 import (
+	"bytes"
 	"fmt"
+	"image"
+	"image/png"
 	"net/http"
 	"regexp"
 	"slices"
@@ -98,6 +101,11 @@ func TestPost_HasOneAddress(t *testing.T) {
 func TestPost_DraftIsForAuthorsOnly(t *testing.T) {
 	b := newBlog(t, Options{})
 	d := b.written(blog.Post{Title: "Not yet", Draft: true}, noon)
+	bob, err := b.db.CreateAuthor(t.Context(), blog.Author{Name: "bob", Created: noon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := b.written(blog.Post{Title: "Bob's", Draft: true, Author: bob.ID}, noon)
 	cookie, session := b.signedIn()
 	if w := b.get(d.Path()); w.Code != http.StatusNotFound || strings.Contains(w.Body.String(), "Not yet") {
 		t.Errorf("a reader of a draft: %d, want 404", w.Code)
@@ -106,6 +114,9 @@ func TestPost_DraftIsForAuthorsOnly(t *testing.T) {
 	wantContains(t, "a draft", w.Body.String(), "Not yet", `content="noindex"`)
 	if w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("ETag") != "" {
 		t.Errorf("an author's page may be kept: %v", w.Header())
+	}
+	if w := b.get(other.Path(), cookie, session); w.Code != http.StatusOK {
+		t.Errorf("another author's draft: %d, want 200", w.Code)
 	}
 	if w := b.get(d.Path()); w.Code != http.StatusNotFound {
 		t.Errorf("a reader after the author: %d, want 404", w.Code)
@@ -117,6 +128,22 @@ func TestPost_TitleIsNeverTranslated(t *testing.T) {
 	p := b.written(blog.Post{Title: "About"}, noon)
 	wantContains(t, "a post", b.page(p.Path(), "Accept-Language", "zh"), "<title>About · Blog</title>", "<h1>About</h1>")
 	wantContains(t, "the page", b.page("/about", "Accept-Language", "zh"), "<title>关于 · Blog</title>", "<h1>关于</h1>")
+}
+
+func TestPost_OwnImagesHaveTheirSize(t *testing.T) {
+	b := newBlog(t, Options{})
+	var file bytes.Buffer
+	if err := png.Encode(&file, image.NewGray(image.Rect(0, 0, 30, 20))); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := blog.NewImage(file.Bytes(), b.ann.ID, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := "![one](/images/" + stored.Name + ") ![gone](/images/00112233445566778899aabbccddeeff.png) ![far](https://example.com/x.png)"
+	p := b.written(blog.Post{Title: "Pictures", Body: body}, noon)
+	wantContains(t, "the post", b.page(p.Path()), `<img src="/images/`+stored.Name+`" alt="one" loading="lazy" width="30" height="20"/>`,
+		`<img src="https://example.com/x.png" alt="far" loading="lazy"/>`)
 }
 
 func TestTags_AreCountedAndHaveOneAddress(t *testing.T) {

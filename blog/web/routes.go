@@ -17,7 +17,7 @@ func (h *Handler) routes() {
 	h.reader("GET /tag/{tag}", "tag", h.kept(h.tag))
 	h.reader("GET /tags", "tags", h.kept(h.tags))
 	h.reader("GET /search", "search", h.search)
-	h.reader("GET /about", "about", h.kept(h.about))
+	h.reader("GET /about", "about", h.about)
 	h.reader("GET /feed.xml", "feed", h.kept(h.feed))
 	h.reader("GET /sitemap.xml", "sitemap", h.kept(h.sitemap))
 	h.reader("GET /sitemap-posts.xml", "sitemap", h.sitemapPosts)
@@ -25,6 +25,7 @@ func (h *Handler) routes() {
 	h.reader("GET /assets/{name}", "asset", h.asset)
 	h.reader("GET /favicon.svg", "asset", h.favicon)
 	h.authorRoutes()
+	h.aiRoutes()
 	h.reader(everywhere, "missing", h.missing)
 }
 

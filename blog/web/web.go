@@ -42,6 +42,9 @@ type Observer interface {
 	Served(page string, status int, took time.Duration)
 	// DatabaseFailed is told of each request that the database had no answer for.
 	DatabaseFailed(page string)
+	// Asked is told how each question to a model ended. kind is ask, summary, post or continue; outcome
+	// is answered, cached, refused, unavailable, limited, truncated or left.
+	Asked(kind, outcome string)
 }
 
 // A Handler serves a blog at the root of a site. Safe for concurrent use.
@@ -53,6 +56,7 @@ type Handler struct {
 	pages  *otter.Cache[pageKey, *keptPage] // readers'
 
 	pictures *picture.Intake
+	visitors *visitors // who ask a model
 
 	aboutHTML  string // made of Options.About
 	perSitemap int    // addresses in one file; less in tests
@@ -63,7 +67,7 @@ type Handler struct {
 func New(opts Options) (*Handler, error) {
 	h := &Handler{
 		opts: opts.withDefaults(), store: opts.Store, people: people.New(opts.Store), mux: http.NewServeMux(),
-		pages: newPages(), pictures: picture.NewIntake(), perSitemap: sitemapMost,
+		pages: newPages(), pictures: picture.NewIntake(), visitors: newVisitors(usualLimits), perSitemap: sitemapMost,
 	}
 	if err := parseTemplates(); err != nil {
 		return nil, err
@@ -96,6 +100,7 @@ type nobody struct{}
 
 func (nobody) Served(string, int, time.Duration) {}
 func (nobody) DatabaseFailed(string)             {}
+func (nobody) Asked(string, string)              {}
 
 // The policy of all pages: only what this server serves, nothing inline, shown in no other page.
 // Images may come from elsewhere by https, as posts may show them.
