@@ -88,6 +88,9 @@ func metrics(t *testing.T) known {
 	if err := telemetry.New(func() gateway.State { return gateway.State{} }).Register(k); err != nil {
 		t.Fatal(err)
 	}
+	if err := telemetry.NewBlog().Register(k); err != nil {
+		t.Fatal(err)
+	}
 	k.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	maps.Copy(k, foreign)
 	return k
