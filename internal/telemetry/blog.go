@@ -13,6 +13,12 @@ import (
 // long as other requests do.
 var pageBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 
+// What a blog asks a model for, and how that ends: the words of web.Observer, all of which begin at 0.
+var (
+	BlogKinds    = [...]string{"ask", "summary", "post", "continue"}
+	BlogOutcomes = [...]string{"answered", "cached", "refused", "unavailable", "limited", "truncated", "left"}
+)
+
 // A Blog counts what the blogs of the process do. Names of pages, kinds and outcomes are words of the
 // blog's code, which bounds them. It is safe for concurrent use and implements web.Observer.
 type Blog struct {
@@ -25,13 +31,19 @@ type Blog struct {
 
 // NewBlog makes the collectors of blogs.
 func NewBlog() *Blog {
-	return &Blog{
+	b := &Blog{
 		requests: counter("blog_requests_total", "Requests of a blog, by page and class of the status.", "page", "code"),
 		took:     histogram("blog_request_seconds", "Time that a blog took to answer a request.", pageBuckets, "page"),
 		errors:   counter("blog_database_errors_total", "Requests of a blog that its database had no answer for.", "page"),
 		asked:    counter("blog_asked_total", "Questions of a blog to a model, by what was asked for and how it ended.", "kind", "outcome"),
 		up:       &databasesUp{of: make(map[string]bool)},
 	}
+	for _, kind := range BlogKinds {
+		for _, outcome := range BlogOutcomes {
+			b.asked.WithLabelValues(kind, outcome)
+		}
+	}
+	return b
 }
 
 // Register has the collectors served by a registry, which may have them already.

@@ -22,11 +22,8 @@ func TestBlog_TellsWhatItsPagesDo(t *testing.T) {
 	b.DatabaseFailed("post")
 	b.Served("post", 503, 2*time.Second)
 	b.Served("ask", 0, time.Second)
-	b.Asked("summary", "ok")
+	b.Asked("summary", "cached")
 	const want = `
-# HELP caddy_ollama_blog_asked_total Questions of a blog to a model, by what was asked for and how it ended.
-# TYPE caddy_ollama_blog_asked_total counter
-caddy_ollama_blog_asked_total{kind="summary",outcome="ok"} 1
 # HELP caddy_ollama_blog_database_errors_total Requests of a blog that its database had no answer for.
 # TYPE caddy_ollama_blog_database_errors_total counter
 caddy_ollama_blog_database_errors_total{page="ask"} 0
@@ -40,8 +37,14 @@ caddy_ollama_blog_requests_total{code="5xx",page="post"} 1
 caddy_ollama_blog_requests_total{code="none",page="ask"} 1
 `
 	if err := testutil.GatherAndCompare(second, strings.NewReader(want),
-		"caddy_ollama_blog_asked_total", "caddy_ollama_blog_database_errors_total", "caddy_ollama_blog_requests_total"); err != nil {
+		"caddy_ollama_blog_database_errors_total", "caddy_ollama_blog_requests_total"); err != nil {
 		t.Error(err)
+	}
+	if n := testutil.ToFloat64(b.asked.WithLabelValues("summary", "cached")); n != 1 {
+		t.Errorf("questions counted: %v, want 1", n)
+	}
+	if n, err := testutil.GatherAndCount(second, "caddy_ollama_blog_asked_total"); n != len(BlogKinds)*len(BlogOutcomes) || err != nil {
+		t.Errorf("kinds and outcomes: %d series, %v; want all from the start", n, err)
 	}
 	if n, err := testutil.GatherAndCount(second, "caddy_ollama_blog_request_seconds"); n != 3 || err != nil {
 		t.Errorf("times of pages: %d series, %v", n, err)
