@@ -191,7 +191,7 @@ func (h *BlogHandler) assistant() (web.Assistant, error) {
 		return nil, nil
 	}
 	if h.Gateway != nil {
-		return newAssistant(h.remote, h.Gateway.URL, model, h.key), nil
+		return newAssistant(h.remote, h.Gateway.URL, model, h.key)
 	}
 	if _, err := h.ctx.AppIfConfigured("ollama"); errors.Is(err, caddy.ErrNotConfigured) {
 		if model != "" {
@@ -205,7 +205,7 @@ func (h *BlogHandler) assistant() (web.Assistant, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newAssistant(inside, insideURL, model, ""), nil
+	return newAssistant(inside, insideURL, model, "")
 }
 
 // modelOff is the word for a blog without answers of a model.

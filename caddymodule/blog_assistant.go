@@ -14,8 +14,8 @@ import (
 )
 
 // newAssistant asks a gateway over transport. An empty model is one of those there are.
-func newAssistant(transport http.RoundTripper, url, model, key string) web.Assistant {
-	return &assistant{client: &http.Client{Transport: transport}, url: strings.TrimSuffix(url, "/"), model: model, key: key}
+func newAssistant(transport http.RoundTripper, url, model, key string) (web.Assistant, error) {
+	return &assistant{client: &http.Client{Transport: transport}, url: strings.TrimSuffix(url, "/"), model: model, key: key}, nil
 }
 
 // An assistant speaks Ollama's API.

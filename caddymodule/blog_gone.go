@@ -17,6 +17,10 @@ func (goneStore) Posts(context.Context, blog.Query) (blog.Page, error) {
 	return blog.Page{}, blog.ErrBusy
 }
 
+func (goneStore) Addresses(context.Context, blog.Cursor, int) (blog.Page, error) {
+	return blog.Page{}, blog.ErrBusy
+}
+func (goneStore) Changes(context.Context) (int64, error)         { return 0, blog.ErrBusy }
 func (goneStore) Post(context.Context, int64) (blog.Post, error) { return blog.Post{}, blog.ErrBusy }
 
 func (goneStore) Search(context.Context, blog.SearchQuery) (blog.SearchPage, error) {

@@ -254,13 +254,9 @@ func TestBlog_AsksTheGatewayOfThisProcess(t *testing.T) {
 	f.ready()
 	ask := func(prompt string) (string, bool) {
 		t.Helper()
-		a, err := blogs(t)[0].assistant()
-		if err != nil {
-			t.Fatal(err)
-		}
 		var answer strings.Builder
 		pieces := 0
-		cached, err := a.Answer(t.Context(), prompt, func(piece string) error { pieces++; answer.WriteString(piece); return nil })
+		cached, err := askBlog(t, prompt, func(piece string) error { pieces++; answer.WriteString(piece); return nil })
 		if err != nil || pieces < 2 {
 			t.Fatalf("%d pieces, %v", pieces, err)
 		}
@@ -293,26 +289,35 @@ func TestBlog_AsksTheGatewayOfThisProcess(t *testing.T) {
 		return len(regexp.MustCompile(`"a model was asked".*"tenant":"blog"`).FindAll(said, -1)) == 2
 	})
 
-	a, err := blogs(t)[0].assistant()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = a.Answer(t.Context(), canary+" which is left", func(string) error { return errLeft })
-	if !errors.Is(err, errLeft) {
+	if _, err := askBlog(t, canary+" which is left", func(string) error { return errLeft }); !errors.Is(err, errLeft) {
 		t.Errorf("who does not want more got %v", err)
 	}
 	e, _ := currentEngine()
 	eventually(t, "nothing is on its way", func() bool { return e.InFlight() == 0 })
 
+	inside, err := blogGateway()
+	if err != nil {
+		t.Fatal(err)
+	}
 	load(t, configOf(t, "", "http://127.0.0.1:0 {\nollama_blog {\n"+line+"\n}\n}\n"))
-	if _, err := a.Answer(t.Context(), canary, func(string) error { return nil }); err == nil || !strings.Contains(err.Error(), "503") {
-		t.Errorf("without a gateway: %v", err)
+	if status, body := get(t, &http.Client{Transport: inside}, insideURL+"/api/tags"); status != http.StatusServiceUnavailable {
+		t.Errorf("without a gateway: %d %s", status, body)
 	}
 	stop()
 	wantNoBlogLeft(t)
 }
 
 var errLeft = errors.New("left")
+
+// askBlog asks as a page of the first blog does.
+func askBlog(t testing.TB, prompt string, piece func(string) error) (cached bool, err error) {
+	t.Helper()
+	a, err := blogs(t)[0].assistant()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Answer(context.Background(), prompt, piece)
+}
 
 // ready waits until the gateway has a model.
 func (f *blogFront) ready() {
@@ -361,11 +366,7 @@ func TestBlog_SecretsAreNotSaved(t *testing.T) {
 		t.Fatal(err)
 	}
 	load(t, config)
-	a, err := blogs(t)[0].assistant()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := a.Answer(t.Context(), "?", func(string) error { return nil }); err != nil || got != "Bearer "+secret {
+	if _, err := askBlog(t, "?", func(string) error { return nil }); err != nil || got != "Bearer "+secret {
 		t.Errorf("the gateway got %q, %v", got, err)
 	}
 	eventually(t, "the log tells of the database", func() bool {
