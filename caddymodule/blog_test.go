@@ -307,6 +307,28 @@ func TestBlog_AsksTheGatewayOfThisProcess(t *testing.T) {
 	wantNoBlogLeft(t)
 }
 
+// What a model says to a reader goes on over reloads, good and failed ones.
+func TestBlog_AnAnswerGoesOnOverReloads(t *testing.T) {
+	app, line := "ollama {\nnode "+startNode(t, slow("m"))+"\n}", sqliteIn(t.TempDir())
+	f := newBlogFront(t, app, line)
+	f.ready()
+	pieces := 0
+	_, err := askBlog(t, "?", func(string) error {
+		switch pieces++; pieces {
+		case 2:
+			load(t, f.config(app, line+"\ntitle Other"))
+		case 4:
+			mustStumble(t, f.config(app, line), "start")
+		}
+		return nil
+	})
+	if err != nil || pieces < 10 {
+		t.Errorf("%d pieces, %v", pieces, err)
+	}
+	stop()
+	wantNoBlogLeft(t)
+}
+
 var errLeft = errors.New("left")
 
 // askBlog asks as a page of the first blog does.
