@@ -30,7 +30,7 @@ test-engine: need-go need-cc need-redis need-postgres ## the packages without Ca
 	$(GO) vet $(ENGINE)
 	$(GO) test -race -timeout 20m $(ENGINE)
 
-test-caddy: need-go need-redis need-prometheus need-chromium ## the Caddy module, the commands and the binary, end to end
+test-caddy: need-go need-redis need-postgres need-prometheus need-chromium ## the Caddy module, the commands and the binary, end to end
 	$(GO) vet $(CADDY)
 	$(GO) test -timeout 30m $(CADDY)
 

@@ -13,9 +13,8 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/gateway"
 )
 
-// blocks gives the ollama blocks of the goldens: what follows each word at the beginning of a
-// line that opens one.
-func blocks(f *testing.F) (found []string) {
+// blocks gives the blocks of the goldens that a directive opens: what follows its name.
+func blocks(f *testing.F, directive string) (found []string) {
 	f.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", "*", "*.caddyfiletest"))
 	if err != nil || len(files) == 0 {
@@ -28,7 +27,7 @@ func blocks(f *testing.F) (found []string) {
 		}
 		text, _, _ := strings.Cut(string(content), parting)
 		for rest := text; ; {
-			i := strings.Index(rest, "ollama {")
+			i := strings.Index(rest, directive+" {")
 			if i < 0 {
 				break
 			}
@@ -59,7 +58,7 @@ func untilClosed(text string) string {
 // FuzzGlobalBlock reads the global option. What it accepts says the same as JSON, and is possible
 // in the end.
 func FuzzGlobalBlock(f *testing.F) {
-	for _, text := range blocks(f) {
+	for _, text := range blocks(f, "ollama") {
 		f.Add(text)
 	}
 	f.Add("ollama {\nnode [::1]\nnode \"\u2028\"\nheader\n}")
@@ -102,7 +101,7 @@ func placeholders(nodes []*Node) bool {
 
 // FuzzSiteBlock reads the directive of a site.
 func FuzzSiteBlock(f *testing.F) {
-	for _, text := range blocks(f) {
+	for _, text := range blocks(f, "ollama") {
 		f.Add(text)
 	}
 	f.Add("ollama {\nmodels [ \\\npass /\n}")
@@ -128,6 +127,31 @@ func FuzzSiteBlock(f *testing.F) {
 		}
 		if err != nil {
 			t.Errorf("%q is taken by the Caddyfile and not by JSON: %v", text, err)
+		}
+	})
+}
+
+// FuzzBlogBlock reads the directive of a blog.
+func FuzzBlogBlock(f *testing.F) {
+	for _, text := range blocks(f, "ollama_blog") {
+		f.Add(text)
+	}
+	f.Add("ollama_blog {\ndatabase postgres \"host=x password = {y}\"\nurl http://[::1%25x]:99999/\ngateway https://a {\nkey {}\n}\n}")
+	f.Add("ollama_blog {\nabout ../../x\ndatabase sqlite \"\\x00\"\nmodel \u2028\n}")
+	f.Fuzz(func(t *testing.T, text string) {
+		var h BlogHandler
+		if h.UnmarshalCaddyfile(caddyfile.NewTestDispenser(text)) != nil {
+			return
+		}
+		var again BlogHandler
+		sayTheSame(t, text, &h, &again)
+		if err := again.check(); err != nil {
+			t.Errorf("%q is taken by the Caddyfile and not by JSON: %v", text, err)
+		}
+		if again.Database != nil {
+			if err := again.Database.check(); err != nil {
+				t.Errorf("%q is taken by the Caddyfile and not by JSON: %v", text, err)
+			}
 		}
 	})
 }

@@ -87,9 +87,12 @@ func TestCaddyfile_AdaptedJSONIsAccepted(t *testing.T) {
 	t.Setenv("BIG_TOKEN", "secret")
 	t.Setenv("CACHE_SECRET", "a secret of more than sixteen bytes")
 	t.Setenv("REDIS_PASSWORD", "secret")
+	t.Setenv("BLOG_DATABASE_URL", "postgres://blog@127.0.0.1:1/blog")
+	t.Setenv("BLOG_KEY", "secret")
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	for _, name := range []string{
 		"directive_alone", "directive_full", "directive_order", "nodes", "settings", "settings_off", "second_block", "node_preload",
-		"cache", "cache_alone", "cache_off", "site_cache", "batch_prompts",
+		"cache", "cache_alone", "cache_off", "site_cache", "batch_prompts", "blog",
 	} {
 		t.Run(name, func(t *testing.T) {
 			content, err := os.ReadFile(filepath.Join("testdata", "adapt", name+".caddyfiletest"))

@@ -31,12 +31,17 @@ To have a file of prompts answered:
 
 	$ caddy-ollama batch prompts.jsonl --output results.jsonl
 
+To sign in to the blog, and to take its posts out:
+
+	$ caddy-ollama blog user ann --link
+	$ caddy-ollama blog export posts/
+
 Everything else is Caddy: https://caddyserver.com/docs/`
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "ollama",
-		Usage: "up|simulate|nodes|top|cache|batch|key",
+		Usage: "up|simulate|nodes|top|cache|batch|key|blog",
 		Short: "Serves many Ollama nodes as one, and what belongs to it",
 		CobraFunc: func(cmd *cobra.Command) {
 			for _, c := range commands {
@@ -51,7 +56,7 @@ func init() {
 
 // commands hang under `ollama` in every build, so that a build with other plugins gives up
 // one name only.
-var commands = []caddycmd.Command{upCommand, simulateCommand, nodesCommand, topCommand, cacheCommand, batchCommand, keyCommand}
+var commands = []caddycmd.Command{upCommand, simulateCommand, nodesCommand, topCommand, cacheCommand, batchCommand, keyCommand, blogCommand}
 
 // RegisterTopLevelCommands offers the commands also without the word `ollama`: `caddy-ollama
 // up`. It is for the main of a build that is ours alone and panics when called twice.

@@ -19,7 +19,7 @@ import (
 
 var upCommand = caddycmd.Command{
 	Name:  "up",
-	Usage: "[--demo|--node URL...] [--listen ADDR:PORT] [--https PORT] [--log-level LEVEL] [--print-config]",
+	Usage: "[--demo|--node URL...] [--listen ADDR:PORT] [--https PORT] [--blog off] [--log-level LEVEL] [--print-config]",
 	Short: "Serves Ollama nodes as one, without a file",
 	Long: `
 Serves Ollama's API in front of one node or many, and needs no file for it.
@@ -32,7 +32,8 @@ With --demo there are three simulated nodes and clients that ask them all the ti
 look at. The status page shows it, and "top".
 
 The API is on http://localhost:8080 and, with a certificate of Caddy's local authority, on
-https://localhost:8443. Only this machine can connect. --listen moves the first:
+https://localhost:8443. There a browser gets a blog, whose posts are in blog.db in Caddy's data
+directory; --blog off leaves it out. Only this machine can connect. --listen moves the first:
 
 	--listen localhost:9000     another port, this machine only
 	--listen 10.0.0.5:8080      one address of this machine
@@ -51,6 +52,7 @@ ask it. No configuration is saved, no trust store is touched, no root is needed.
 		f.StringArray("node", nil, "URL of an Ollama node, once for each node")
 		f.String("listen", defaultListen, "where HTTP is served: ADDR, ADDR:PORT, or :PORT for every address")
 		f.String("https", defaultHTTPS, "port of HTTPS on localhost, or off")
+		f.String("blog", "on", "on, or off for no blog on HTTPS")
 		f.String("log-level", "warn", "what is logged: debug, info, warn or error")
 		f.Bool("print-config", false, "print the Caddyfile and exit")
 		plain(cmd, up)
@@ -91,6 +93,7 @@ func up(cmd *cobra.Command) error {
 		return fmt.Errorf("the gateway does not start: %w", err)
 	}
 	announce(cmd.Context(), cmd.OutOrStdout(), plan)
+	announceBlog(cmd.Context(), cmd.OutOrStdout(), plan)
 	if plan.demo {
 		(&demo{url: plan.http.url("http")}).run(context.Background()) // ends with the process
 	}
@@ -121,6 +124,13 @@ func planUp(cmd *cobra.Command) (upPlan, error) {
 	}
 	if p.logLevel, err = parseLogLevel(f.String("log-level")); err != nil {
 		return p, err
+	}
+	switch word := f.String("blog"); word {
+	case "on":
+		p.blog = true
+	case "off":
+	default:
+		return p, fmt.Errorf("--blog %s: say on or off", word)
 	}
 	if p.socket, err = socketPath(); err != nil {
 		return p, err

@@ -31,9 +31,13 @@ type upPlan struct {
 	demo      bool // they are, and there are clients, too
 	http      upListener
 	https     *upListener // nil: off
+	blog      bool        // wanted; it needs https
 	socket    string      // of the admin endpoint, absolute
 	logLevel  string
 }
+
+// servesBlog tells whether there is a blog. Signing in needs HTTPS.
+func (p upPlan) servesBlog() bool { return p.blog && p.https != nil }
 
 // caddyfile is the configuration as text, formatted as `fmt` would.
 func (p upPlan) caddyfile() ([]byte, error) {
@@ -43,7 +47,7 @@ func (p upPlan) caddyfile() ([]byte, error) {
 	}
 	fields := struct {
 		Admin, LogLevel, Manage string
-		Quiet                   bool
+		Quiet, Blog             bool
 		Grace                   time.Duration
 		Nodes                   []upNode
 		Slots                   int
@@ -51,7 +55,7 @@ func (p upPlan) caddyfile() ([]byte, error) {
 		HTTPS                   *upListener
 	}{
 		Admin: admin, LogLevel: p.logLevel, Quiet: p.logLevel == "WARN", Manage: "deny", Grace: upGrace,
-		Nodes: p.found.nodes, Slots: p.found.slots, HTTP: p.http, HTTPS: p.https,
+		Nodes: p.found.nodes, Slots: p.found.slots, HTTP: p.http, HTTPS: p.https, Blog: p.servesBlog(),
 	}
 	if p.http.private() {
 		fields.Manage = "allow"

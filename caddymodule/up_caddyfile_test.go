@@ -15,7 +15,7 @@ import (
 // upPlanOf is the plan for these flags, without asking the machine about its addresses.
 func upPlanOf(t *testing.T, nodes []string, env map[string]string, listen, https string) upPlan {
 	t.Helper()
-	p := upPlan{socket: "/home/alice/.local/share/caddy/ollama-up.sock", logLevel: "WARN"}
+	p := upPlan{socket: "/home/alice/.local/share/caddy/ollama-up.sock", logLevel: "WARN", blog: true}
 	var err error
 	if p.found, err = findNodes(nodes, environ(env)); err != nil {
 		t.Fatal(err)
@@ -36,7 +36,11 @@ func TestUpCaddyfile(t *testing.T) {
 	simulated := upPlanOf(t, []string{"127.0.0.1:40001", "127.0.0.1:40002"}, nil, defaultListen, defaultHTTPS)
 	simulated.found.nodes[0].Name, simulated.found.nodes[1].Name = "sim-1", "sim-2"
 
+	bare := upPlanOf(t, nil, nil, defaultListen, defaultHTTPS)
+	bare.blog = false
+
 	for name, plan := range map[string]upPlan{
+		"no_blog":      bare,
 		"default":      upPlanOf(t, nil, nil, defaultListen, defaultHTTPS),
 		"nodes_slots":  upPlanOf(t, []string{"10.0.0.1", "https://10.0.0.2:443"}, map[string]string{"OLLAMA_NUM_PARALLEL": "4"}, defaultListen, defaultHTTPS),
 		"every_listen": upPlanOf(t, []string{"10.0.0.1"}, nil, ":9000", "9443"),

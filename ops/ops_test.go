@@ -88,6 +88,9 @@ func metrics(t *testing.T) known {
 	if err := telemetry.New(func() gateway.State { return gateway.State{} }).Register(k); err != nil {
 		t.Fatal(err)
 	}
+	if err := telemetry.NewBlog().Register(k); err != nil {
+		t.Fatal(err)
+	}
 	k.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	maps.Copy(k, foreign)
 	return k
@@ -126,6 +129,8 @@ func words() map[string][]string {
 	}
 	return map[string][]string{
 		"outcome": outcomes, "endpoint": gateway.Endpoints, "state": states, "backend": cache.Backends[:],
+		"caddy_ollama_blog_asked_total outcome":                 telemetry.BlogOutcomes[:],
+		"caddy_ollama_blog_asked_total kind":                    telemetry.BlogKinds[:],
 		"caddy_ollama_cache_requests_total result":              {string(call.Hit), string(call.Stale), string(call.Miss), string(call.Bypass)},
 		"caddy_ollama_route_choices_total reason":               schedule.Choices[:],
 		"caddy_ollama_retries_total result":                     attempt.RetryResults[:],
@@ -163,9 +168,9 @@ func TestExpressions_ReadWhatTheCodeHas(t *testing.T) {
 				if !slices.Contains(labels, m.Label) && !slices.Contains(target, m.Label) {
 					t.Errorf("%s: %s has no label %s", e.Where, s.Metric, m.Label)
 				}
-				list := may[m.Label]
+				list := may[s.Metric+" "+m.Label]
 				if list == nil {
-					list = may[s.Metric+" "+m.Label]
+					list = may[m.Label]
 				}
 				for _, word := range m.Words() {
 					if list != nil && !slices.Contains(list, word) {

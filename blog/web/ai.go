@@ -155,7 +155,7 @@ func (h *Handler) readQuestion(w http.ResponseWriter, v *visit, q *question) (ok
 
 // answer has the model answer, whole or as events while it comes, unless too much is asked.
 func (h *Handler) answer(w http.ResponseWriter, v *visit, q question) error {
-	leave, no := h.visitors.admit(visitorKey(v.Request), h.opts.Now())
+	leave, no := h.visitors.admit(h.clientAddress(v.Request), h.opts.Now())
 	if no != nil {
 		t := trial{outcome: "limited", status: http.StatusTooManyRequests, wait: no.wait, message: "You have asked much in a short time. Wait a moment, then ask again."}
 		if no.others {

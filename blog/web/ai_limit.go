@@ -2,8 +2,6 @@ package web
 
 import (
 	linked "container/list"
-	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 )
@@ -25,14 +23,14 @@ type visitors struct {
 	limits visitorLimits
 
 	mu      sync.Mutex // guards what follows
-	byKey   map[netip.Prefix]*linked.Element
+	byKey   map[string]*linked.Element
 	order   *linked.List // of *visitor, the one seen last in front
 	running int
 }
 
 // A visitor is known by address alone.
 type visitor struct {
-	key     netip.Prefix
+	key     string
 	left    float64 // questions that may come at once
 	seen    time.Time
 	running int
@@ -45,11 +43,11 @@ type tooMuch struct {
 }
 
 func newVisitors(limits visitorLimits) *visitors {
-	return &visitors{limits: limits, byKey: map[netip.Prefix]*linked.Element{}, order: linked.New()}
+	return &visitors{limits: limits, byKey: map[string]*linked.Element{}, order: linked.New()}
 }
 
 // admit lets a visitor ask, or says why not. leave must be called once when the answer has ended.
-func (vs *visitors) admit(key netip.Prefix, now time.Time) (leave func(), no *tooMuch) {
+func (vs *visitors) admit(key string, now time.Time) (leave func(), no *tooMuch) {
 	vs.mu.Lock()
 	defer vs.mu.Unlock()
 	v := vs.findLocked(key, now)
@@ -72,7 +70,7 @@ func (vs *visitors) admit(key netip.Prefix, now time.Time) (leave func(), no *to
 	}, nil
 }
 
-func (vs *visitors) findLocked(key netip.Prefix, now time.Time) *visitor {
+func (vs *visitors) findLocked(key string, now time.Time) *visitor {
 	e := vs.byKey[key]
 	if e == nil {
 		e = vs.order.PushFront(&visitor{key: key, left: float64(vs.limits.burst), seen: now})
@@ -89,20 +87,4 @@ func (vs *visitors) findLocked(key netip.Prefix, now time.Time) *visitor {
 	}
 	v.seen = now
 	return v
-}
-
-// visitorKey is the address that a request comes from; of IPv6 the network of 64 bits, all of which
-// one visitor usually has. Requests whose address cannot be read share one key.
-func visitorKey(r *http.Request) netip.Prefix {
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	address := from.Addr().Unmap().WithZone("")
-	bits := address.BitLen()
-	if address.Is6() {
-		bits = 64
-	}
-	key, _ := address.Prefix(bits)
-	return key
 }

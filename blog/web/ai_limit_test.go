@@ -1,8 +1,8 @@
 package web
 
 import (
+	"fmt"
 	"net/http/httptest"
-	"net/netip"
 	"testing"
 	"time"
 )
@@ -12,10 +12,10 @@ var (
 	fewAllowed = visitorLimits{every: 6 * time.Second, burst: 3, atOnce: 2, together: 3, known: 4}
 )
 
-func keyOf(from string) netip.Prefix {
+func keyOf(from string) string {
 	r := httptest.NewRequest("GET", "/", nil)
 	r.RemoteAddr = from
-	return visitorKey(r)
+	return new(Handler).clientAddress(r)
 }
 
 func TestVisitors_BurstThenOneAtATime(t *testing.T) {
@@ -89,7 +89,7 @@ func TestVisitors_TableIsBounded(t *testing.T) {
 	first := keyOf("192.0.2.0:1")
 	leave, _ := vs.admit(first, noonLimit)
 	for i := range byte(100) {
-		l, no := vs.admit(netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, 100, i}), 32), noonLimit)
+		l, no := vs.admit(fmt.Sprint("198.51.100.", i), noonLimit)
 		if no != nil {
 			t.Fatalf("visitor %d: %+v", i, no)
 		}

@@ -370,7 +370,7 @@ func TestAI_WhoLeavesEndsTheAnswer(t *testing.T) {
 			if r.observer.last() != "ask left" || r.log.Len() > 0 {
 				t.Errorf("observed %q, log %s, status %d", r.observer.last(), r.log, w.Code)
 			}
-			leave, no := r.handler.visitors.admit(visitorKey(httptest.NewRequest("GET", "/", nil)), time.Now())
+			leave, no := r.handler.visitors.admit(r.handler.clientAddress(httptest.NewRequest("GET", "/", nil)), time.Now())
 			if no != nil || r.handler.visitors.running != 1 {
 				t.Errorf("the place is not free: %v", no)
 			}

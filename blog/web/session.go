@@ -61,7 +61,7 @@ func forget(w http.ResponseWriter) {
 	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Path: "/", MaxAge: -1, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode})
 }
 
-// clientAddress is whom failed logins are counted for. Of IPv6 it is the network: who has one address
+// clientAddress is whom failed logins and questions to a model are counted for. Of IPv6 it is the network: who has one address
 // has 2^64.
 func (h *Handler) clientAddress(r *http.Request) string {
 	address := r.RemoteAddr
@@ -72,7 +72,7 @@ func (h *Handler) clientAddress(r *http.Request) string {
 	}
 	ip, err := netip.ParseAddr(address)
 	if err != nil {
-		return address
+		return "" // a socket file's, for one: all of them are one client
 	}
 	if ip = ip.Unmap().WithZone(""); ip.Is6() {
 		network, _ := ip.Prefix(64)

@@ -31,8 +31,8 @@ type Options struct {
 	Log       *slog.Logger
 	Observer  Observer         // default: nobody
 	Now       func() time.Time // default: time.Now
-	// ClientIP is the address that failed logins are counted for. Default: that of the connection, which
-	// is right unless another proxy stands before this server.
+	// ClientIP is the address that failed logins, and questions to a model, are counted for. Default:
+	// that of the connection, which is right unless another proxy stands before this server.
 	ClientIP func(*http.Request) string
 }
 

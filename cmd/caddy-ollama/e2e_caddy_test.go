@@ -60,7 +60,7 @@ func TestCaddy_ExampleIsFormattedAdaptsAndIsValid(t *testing.T) {
 func TestCaddy_ListsTheModules(t *testing.T) {
 	t.Parallel()
 	modules := strings.Fields(mustAsk(t, nil, "list-modules"))
-	for _, id := range []string{"ollama", "http.handlers.ollama", "http.handlers.ollama_status", "admin.api.ollama", "http.handlers.reverse_proxy"} {
+	for _, id := range []string{"ollama", "http.handlers.ollama", "http.handlers.ollama_status", "ollama_blog", "http.handlers.ollama_blog", "admin.api.ollama", "http.handlers.reverse_proxy"} {
 		if !slices.Contains(modules, id) {
 			t.Errorf("%s is not there", id)
 		}
@@ -75,7 +75,7 @@ func TestXcaddy_BuildHasEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, errs, ok := askBinary(t, caddy, nil, "list-modules")
-	for _, id := range []string{"ollama", "http.handlers.ollama", "http.handlers.ollama_status", "admin.api.ollama"} {
+	for _, id := range []string{"ollama", "http.handlers.ollama", "http.handlers.ollama_status", "ollama_blog", "http.handlers.ollama_blog", "admin.api.ollama"} {
 		if !ok || !slices.Contains(strings.Fields(out), id) {
 			t.Errorf("%s is not there:\n%s%s", id, out, errs)
 		}

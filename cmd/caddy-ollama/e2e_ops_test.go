@@ -47,6 +47,9 @@ http://127.0.0.1:%s {
 	bind 127.0.0.1
 	metrics /metrics
 	ollama_health /readyz ready
+	handle /post/* {
+		ollama_blog
+	}
 	ollama
 }
 `
@@ -131,6 +134,9 @@ func TestOps_EveryMetricIsServed(t *testing.T) {
 		t.Fatalf("%d %v %s", s.status, s.err, s.last())
 	}
 	w.post("/api/chat", chatBody("sim-small", "the same", certain)) // is stored
+	if resp, _ := get(t, w.client, w.url+"/post/1", ""); resp.StatusCode != http.StatusNotFound {
+		t.Fatalf("a post that the blog has not: %d", resp.StatusCode)
+	}
 
 	expressions, err := ops.Expressions()
 	if err != nil {

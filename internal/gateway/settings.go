@@ -132,6 +132,16 @@ func (s *Settings) Attach() *Attachment {
 	return a
 }
 
+// Ruling are the settings of the newest live attachment, nil while there is none.
+func (e *Engine) Ruling() *Settings {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.attachments) == 0 {
+		return nil
+	}
+	return e.attachments[len(e.attachments)-1].settings
+}
+
 // Detach gives up the hold. If it ruled, the one before rules again; after the last one the
 // engine goes on as it is, so that what runs can finish.
 func (a *Attachment) Detach() {

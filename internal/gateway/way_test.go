@@ -334,13 +334,13 @@ func TestEngine_NewestLiveAttachmentRules(t *testing.T) {
 			return NewSettings(r.engine, Config{Nodes: []fleet.NodeConfig{r.settings.config.Nodes[i]}}).Attach()
 		}
 		second := only(1)
-		if names() != "n1" {
+		if names() != "n1" || r.engine.Ruling() != second.settings {
 			t.Errorf("after a newer one: %s", names())
 		}
 		failed := only(0)
 		failed.Detach()
 		failed.Detach()
-		if names() != "n1" {
+		if names() != "n1" || r.engine.Ruling() != second.settings {
 			t.Errorf("after a failed newer one: %s, want the one before to rule again", names())
 		}
 		r.hold.Detach() // the old configuration's cleanup
@@ -348,7 +348,7 @@ func TestEngine_NewestLiveAttachmentRules(t *testing.T) {
 			t.Errorf("after the old one's cleanup: %s", names())
 		}
 		second.Detach()
-		if names() != "n1" {
+		if names() != "n1" || r.engine.Ruling() != nil {
 			t.Errorf("after the last: %s, want what runs to finish", names())
 		}
 	})
