@@ -25,7 +25,7 @@ func stream(t *testing.T, tr *Transport, url string, length int64, body io.ReadC
 func TestTransport_StreamedBodiesArriveWhole(t *testing.T) {
 	n := newNode(t, echo)
 	tr := newTransport(t, Options{})
-	large := bytes.Repeat([]byte("0123456789abcdef"), 5<<16)
+	large := bytes.Repeat([]byte("0123456789abcdef"), 2<<16)
 	for name, c := range map[string]struct {
 		body   []byte
 		length int64
@@ -33,7 +33,7 @@ func TestTransport_StreamedBodiesArriveWhole(t *testing.T) {
 	}{
 		"unknown length":                   {large, -1, false},
 		"unknown length, nothing":          {nil, -1, false},
-		"unknown length, byte after byte":  {large[:5000], -1, true},
+		"unknown length, byte after byte":  {large[:500], -1, true},
 		"known length, larger than a pipe": {large, int64(len(large)), false},
 	} {
 		body := io.Reader(bytes.NewReader(c.body))
