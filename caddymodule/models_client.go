@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"strings"
@@ -112,21 +113,25 @@ func (v *changeView) told(l changeLine, now time.Time) {
 	}
 	if now.Sub(v.at) >= 100*time.Millisecond {
 		v.at = now
-		v.draw()
+		v.draw(0)
 	}
 }
 
-// end leaves the last state on the terminal.
+// end leaves the last state on the terminal, of all nodes: nothing is drawn over it any more.
 func (v *changeView) end() {
 	if v.screen != nil {
-		v.draw()
+		v.draw(math.MaxInt)
 	}
 }
 
-func (v *changeView) draw() {
-	width, height, err := term.GetSize(int(v.screen.Fd()))
-	if err != nil {
-		width, height = 80, 24 // what a terminal that does not tell usually has
+// draw draws anew in that many lines at most; 0 are those of the terminal.
+func (v *changeView) draw(height int) {
+	width, rows, err := term.GetSize(int(v.screen.Fd()))
+	if err != nil || width < 1 || rows < 1 {
+		width, rows = 80, 24 // what a terminal that does not tell usually has
+	}
+	if height == 0 {
+		height = rows
 	}
 	lines := v.changes.lines(width, height)
 	io.WriteString(v.screen, redraw(lines, v.drawn))
