@@ -21,8 +21,6 @@ var (
 // A ring is a window of a blob: filled by one, taken by many, each at its own pace. What the
 // slowest has not taken is kept, and nothing more than the window.
 type ring struct {
-	length int64 // of the blob; negative: unknown
-
 	mu      sync.Mutex // guards what follows
 	changed sync.Cond  // any of it
 	window  []byte
@@ -32,11 +30,13 @@ type ring struct {
 	takers  []*taker
 }
 
+// newRing makes one with a window of that many bytes, or of as many as the blob has if it is known
+// to be shorter.
 func newRing(size int, length int64) *ring {
 	if length >= 0 {
 		size = int(min(int64(size), max(length, 1)))
 	}
-	r := &ring{length: length, window: make([]byte, size)}
+	r := &ring{window: make([]byte, size)}
 	r.changed.L = &r.mu
 	return r
 }
@@ -77,8 +77,7 @@ func (r *ring) fill(n int) {
 	r.changed.Broadcast()
 }
 
-// end tells that the blob is complete. Until then its last byte, or where the length is unknown its
-// end, is kept from those who take it.
+// end tells that the blob is complete and right. Until then nobody who takes it gets its end.
 func (r *ring) end() {
 	r.mu.Lock()
 	r.whole = true
@@ -176,31 +175,22 @@ func (t *taker) next() ([]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
-		switch ready := r.readyLocked(); {
+		switch {
 		case t.left:
 			return nil, errLeft
 		case r.err != nil:
 			return nil, r.err
-		case t.taken < ready:
+		case t.taken < r.filled:
 			t.watch.Reset(t.stall)
 			t.holds = true
 			at := int(t.taken % int64(len(r.window)))
-			return r.window[at : at+min(int(ready-t.taken), len(r.window)-at, pieceLimit)], nil
+			return r.window[at : at+min(int(r.filled-t.taken), len(r.window)-at, pieceLimit)], nil
 		case r.whole:
 			t.watch.Reset(t.stall) // for the answer
 			return nil, io.EOF
 		}
 		r.changed.Wait()
 	}
-}
-
-// readyLocked is how many bytes may be taken so far. Of a blob that may still prove wrong one is
-// missing.
-func (r *ring) readyLocked() int64 {
-	if r.length >= 0 && !r.whole {
-		return min(r.filled, r.length-1)
-	}
-	return r.filled
 }
 
 // take tells that n bytes of the piece have been taken.

@@ -14,11 +14,8 @@ import (
 // spread sends a blob to all nodes at once. The error is that of the blob or of ctx; then no node
 // has got the end of it.
 func (u *Uploads) spread(ctx context.Context, nodes []Node, digest string, length int64, body io.Reader) (created bool, failures []NodeFailure, err error) {
-	if length == 0 && digest != digestOf(sha256.New().Sum(nil)) {
-		// There is no last byte to keep back.
-		return false, nil, &DigestMismatch{digest, digestOf(sha256.New().Sum(nil))}
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
+	asked := ctx
+	ctx, cancel := context.WithCancelCause(asked)
 	defer cancel(nil)
 	ring := newRing(u.opts.Window, length)
 	defer context.AfterFunc(ctx, func() { ring.fail(context.Cause(ctx)) })()
@@ -26,23 +23,27 @@ func (u *Uploads) spread(ctx context.Context, nodes []Node, digest string, lengt
 	news, errs := make([]bool, len(nodes)), make([]error, len(nodes))
 	var sending sync.WaitGroup
 	for i, n := range nodes {
-		s := u.sending(ctx, ring, length)
+		s := u.sending(ctx, ring)
 		sending.Go(func() { // ends with the node's answer, ctx, or the limit of stalls
 			defer s.end()
 			news[i], errs[i] = s.send(n, digest)
 		})
 	}
-	err = pump(ring, digest, body)
+	err = pump(ring, digest, length, body)
 	if err != nil {
 		ring.fail(err)
 		cancel(err) // ends writes that wait for nodes
 	}
 	sending.Wait()
+	if asked.Err() != nil {
+		// Which of the two came first cannot be told: a server ends the one with the other.
+		if err == nil {
+			return false, nil, context.Cause(asked)
+		}
+		return false, nil, fmt.Errorf("%w (%w)", context.Cause(asked), err)
+	}
 	if err != nil {
 		return false, nil, err
-	}
-	if ctx.Err() != nil {
-		return false, nil, context.Cause(ctx)
 	}
 	for i, n := range nodes {
 		if errs[i] != nil {
@@ -53,12 +54,12 @@ func (u *Uploads) spread(ctx context.Context, nodes []Node, digest string, lengt
 	return created, failures, nil
 }
 
-// pump fills the ring from body to its end and checks the digest. It ends early, without an
-// error, when no node takes any more.
-func pump(r *ring, digest string, body io.Reader) error {
+// pump fills the ring from body, which has that length unless it is negative, and checks the digest.
+// It ends early, without an error, when no node takes any more.
+func pump(r *ring, digest string, length int64, body io.Reader) error {
 	sum := sha256.New()
 	var read int64
-	for read != r.length {
+	for read != length {
 		room, err := r.room()
 		if err == errNobodyTakes {
 			return nil
@@ -66,14 +67,14 @@ func pump(r *ring, digest string, body io.Reader) error {
 		if err != nil {
 			return err
 		}
-		if r.length >= 0 {
-			room = room[:min(int64(len(room)), r.length-read)]
+		if length >= 0 {
+			room = room[:min(int64(len(room)), length-read)]
 		}
 		n, err := body.Read(room)
 		sum.Write(room[:n])
 		read += int64(n)
 		r.fill(n)
-		if err == io.EOF && (r.length < 0 || read == r.length) {
+		if err == io.EOF && (length < 0 || read == length) {
 			break
 		}
 		if err == io.EOF {
@@ -99,12 +100,11 @@ type sending struct {
 	watch  *time.Timer // the node's time
 	stall  time.Duration
 	taker  *taker
-	length int64
 }
 
 // sending begins one node's part. The ring waits for it until its end.
-func (u *Uploads) sending(ctx context.Context, r *ring, length int64) *sending {
-	s := &sending{stall: u.opts.Stall, length: length}
+func (u *Uploads) sending(ctx context.Context, r *ring) *sending {
+	s := &sending{stall: u.opts.Stall}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.watch = time.AfterFunc(s.stall, func() { s.cancel(errStalled) })
 	s.taker = r.taker(s.stall, s.watch)
@@ -124,10 +124,9 @@ func (s *sending) send(n Node, digest string) (created bool, err error) {
 		return false, err
 	}
 	r.Header.Set("Content-Type", "application/octet-stream")
-	r.Body, r.ContentLength = s.taker, s.length
-	if s.length == 0 {
-		r.Body = http.NoBody
-	}
+	// Without a length, as Ollama's own client sends it: so a node knows that it has all of it by
+	// the end alone, which it gets only of a blob that is right.
+	r.Body, r.ContentLength = s.taker, -1
 	resp, err := n.RoundTrip(r)
 	if err != nil {
 		if cause := context.Cause(s.ctx); cause != nil {

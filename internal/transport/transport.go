@@ -78,8 +78,8 @@ var errLength = errors.New("transport: a request body needs a length, or -1 for 
 // been read to its end or closed. Of the hooks of httptrace only GotConn is called.
 //
 // An answer that comes before the whole body has been sent ends the sending. RoundTrip returns
-// when it is over; therefore Close of a large body, or one of unknown length, has to end a Read
-// that waits.
+// when it is over; therefore Close of such a body has to end a Read that waits. A small body of
+// known length is sent before anything is heard: it should be in memory.
 //
 // A request is never sent twice. A kept connection that the node has closed meanwhile is
 // noticed before anything is sent, and another one is taken.
