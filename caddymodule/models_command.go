@@ -58,7 +58,7 @@ them. What was made from a file, or copied, no registry has: it is named, and st
 	CobraFunc: func(cmd *cobra.Command) {
 		adminFlags(cmd)
 		plain(cmd, func(cmd *cobra.Command) error {
-			return showAdmin(cmd, http.MethodGet, modelsAt, nil, writeMatrix)
+			return showAdmin(cmd, http.MethodGet, modelsAt, nil, writeGrid)
 		})
 		cmd.AddCommand(modelsSyncCommand())
 	},
@@ -125,7 +125,7 @@ func modelsSyncCommand() *cobra.Command {
 
 // syncModels pulls one model after the other where it lacks.
 func syncModels(cmd *cobra.Command) error {
-	m, err := readAdmin[modelMatrix](cmd, http.MethodGet, modelsAt)
+	m, err := readAdmin[modelGrid](cmd, http.MethodGet, modelsAt)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func syncModels(cmd *cobra.Command) error {
 		if !ok {
 			return fmt.Errorf("no node is known to have %s; \"pull %s\" brings it to all", name, name)
 		}
-		wanted = []matrixModel{model}
+		wanted = []gridModel{model}
 	}
 	var pulled, failed []string
 	for _, model := range wanted {
@@ -168,7 +168,7 @@ func syncModels(cmd *cobra.Command) error {
 }
 
 // syncModel pulls a model to nodes, and says so if it cannot be pulled at all.
-func syncModel(cmd *cobra.Command, model matrixModel, nodes []string) (*changes, error) {
+func syncModel(cmd *cobra.Command, model gridModel, nodes []string) (*changes, error) {
 	out, name := cmd.OutOrStdout(), oneWord(untagged(model.Name))
 	fmt.Fprintf(out, "%s, to %s:\n", name, oneWord(strings.Join(nodes, ", ")))
 	c, err := change(cmd, pullModelAt, modelChange{model.Name, nodes}, false)
@@ -195,7 +195,7 @@ func tellDrift(cmd *cobra.Command, models []string) error {
 	if len(models) == 0 {
 		return nil
 	}
-	m, err := readAdmin[modelMatrix](cmd, http.MethodGet, modelsAt)
+	m, err := readAdmin[modelGrid](cmd, http.MethodGet, modelsAt)
 	if err != nil {
 		return err
 	}

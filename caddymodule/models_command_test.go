@@ -135,16 +135,16 @@ func TestPullAndRm_SayWhatBecameOfEachNode(t *testing.T) {
 	}
 }
 
-// matrixOf is an answer of three nodes, the last of which is down. Each model is "name:nodes", a
+// gridText is an answer of three nodes, the last of which is down. Each model is "name:nodes", a
 // node in capitals has another build.
-func matrixOf(models ...string) string {
-	m := modelMatrix{Nodes: []matrixNode{{"a", "up"}, {"b", "up"}, {"c", "down"}}}
+func gridText(models ...string) string {
+	m := modelGrid{Nodes: []gridNode{{"a", "up"}, {"b", "up"}, {"c", "down"}}}
 	for _, text := range models {
 		name, nodes, _ := strings.Cut(text, " ")
-		model := matrixModel{Name: name, On: make(map[string]matrixCopy)}
+		model := gridModel{Name: name, On: make(map[string]gridCopy)}
 		for _, n := range nodes {
 			lower := strings.ToLower(string(n))
-			model.On[lower] = matrixCopy{Digest: "d", Identity: "i", Size: 2 << 30, Drift: lower != string(n)}
+			model.On[lower] = gridCopy{Digest: "d", Identity: "i", Size: 2 << 30, Drift: lower != string(n)}
 		}
 		m.Models = append(m.Models, model)
 	}
@@ -158,14 +158,14 @@ func matrixOf(models ...string) string {
 func TestModels_ShowsWhoHasWhat(t *testing.T) {
 	for _, test := range []struct{ name, answer, want string }{
 		{
-			"all kinds", matrixOf("llama3:latest abc", "team/mine:8b a", "odd\x1b:latest aB"),
+			"all kinds", gridText("llama3:latest abc", "team/mine:8b a", "odd\x1b:latest aB"),
 			"MODEL         SIZE     a    b     c (down)\n" +
 				"llama3        2.0 GiB  yes  yes   yes\n" +
 				"team/mine:8b  2.0 GiB  yes  -     ?\n" +
 				"odd·          2.0 GiB  yes  yes*  ?\n\n" + driftNote + "\n",
 		},
-		{"no drift", matrixOf("llama3:latest ab"), "MODEL   SIZE     a    b    c (down)\nllama3  2.0 GiB  yes  yes  ?\n"},
-		{"no models", matrixOf(), "No node is known to have a model.\n"},
+		{"no drift", gridText("llama3:latest ab"), "MODEL   SIZE     a    b    c (down)\nllama3  2.0 GiB  yes  yes  ?\n"},
+		{"no models", gridText(), "No node is known to have a model.\n"},
 		{"as documented", `{"nodes":[{"name":"a","state":"up"}],"models":[{"name":"llama3:latest","on":{"a":{"digest":"x","identity":"y","size":1,"drift":false}}}]}`, "MODEL   SIZE  a\nllama3  1 B   yes\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -201,7 +201,7 @@ func TestModelsSync_PullsWhereAModelLacks(t *testing.T) {
 		{
 			"one that lacks",
 			[]string{"llama3"},
-			[]string{matrixOf("llama3:latest a", "other:latest a"), matrixOf("llama3:latest ab")},
+			[]string{gridText("llama3:latest a", "other:latest a"), gridText("llama3:latest ab")},
 			map[string]string{"llama3:latest": pulledB},
 			[]string{list, pull("llama3", "b"), list},
 			"llama3, to b:\nb: pulling manifest\nb: success\n", "",
@@ -209,7 +209,7 @@ func TestModelsSync_PullsWhereAModelLacks(t *testing.T) {
 		{
 			"all, and one is from a file",
 			[]string{"--all"},
-			[]string{matrixOf("llama3:latest ab", "mine:latest a", "other:latest b"), matrixOf("other:latest ab")},
+			[]string{gridText("llama3:latest ab", "mine:latest a", "other:latest b"), gridText("other:latest ab")},
 			map[string]string{"mine:latest": unknownB + butForB, "other:latest": pulledA + allWell},
 			[]string{list, pull("mine", "b"), pull("other", "a"), list},
 			"mine, to b:\nb: failed: pull model manifest: file does not exist\n" +
@@ -220,7 +220,7 @@ func TestModelsSync_PullsWhereAModelLacks(t *testing.T) {
 		{
 			"a node fails",
 			[]string{"llama3:latest"},
-			[]string{matrixOf("llama3:latest a")},
+			[]string{gridText("llama3:latest a")},
 			map[string]string{"llama3:latest": failedB + butForB},
 			[]string{list, pull("llama3", "b")},
 			"llama3, to b:\nb: failed: no space\n", "1 of 1 models still lack somewhere: llama3",
@@ -228,15 +228,15 @@ func TestModelsSync_PullsWhereAModelLacks(t *testing.T) {
 		{
 			"the registry has another one by now",
 			[]string{"llama3"},
-			[]string{matrixOf("llama3:latest a"), matrixOf("llama3:latest aB")},
+			[]string{gridText("llama3:latest a"), gridText("llama3:latest aB")},
 			map[string]string{"llama3:latest": pulledB},
 			[]string{list, pull("llama3", "b"), list},
 			"llama3, to b:\nb: pulling manifest\nb: success\n" +
 				"llama3 is now not the same on all nodes: the registry has another one than they had. \"pull llama3\" brings it to all.\n", "",
 		},
-		{"all have it", []string{"LLAMA3"}, []string{matrixOf("llama3:latest ab")}, nil, []string{list}, "Nothing is lacking.\n", ""},
-		{"only a node that is down lacks it", []string{"--all"}, []string{matrixOf("llama3:latest ab")}, nil, []string{list}, "Nothing is lacking.\n", ""},
-		{"nobody has it", []string{"x"}, []string{matrixOf()}, nil, []string{list}, "", `no node is known to have x; "pull x" brings it to all`},
+		{"all have it", []string{"LLAMA3"}, []string{gridText("llama3:latest ab")}, nil, []string{list}, "Nothing is lacking.\n", ""},
+		{"only a node that is down lacks it", []string{"--all"}, []string{gridText("llama3:latest ab")}, nil, []string{list}, "Nothing is lacking.\n", ""},
+		{"nobody has it", []string{"x"}, []string{gridText()}, nil, []string{list}, "", `no node is known to have x; "pull x" brings it to all`},
 		{"neither", nil, nil, nil, nil, "", "say which model"},
 		{"both", []string{"x", "--all"}, nil, nil, nil, "", "say which model"},
 		{"no name", []string{"a:b:c"}, nil, nil, nil, "", "llama3 or team/llama3:8b"},

@@ -8,37 +8,37 @@ import (
 	"text/tabwriter"
 )
 
-// A modelMatrix is what the admin endpoint tells of the models on the nodes.
-type modelMatrix struct {
-	Nodes  []matrixNode  `json:"nodes"`
-	Models []matrixModel `json:"models"`
+// A modelGrid is what the admin endpoint tells of the models on the nodes.
+type modelGrid struct {
+	Nodes  []gridNode  `json:"nodes"`
+	Models []gridModel `json:"models"`
 }
 
-type matrixNode struct {
+type gridNode struct {
 	Name  string `json:"name"`
 	State string `json:"state"`
 }
 
-type matrixModel struct {
-	Name string                `json:"name"`
-	On   map[string]matrixCopy `json:"on"` // by the node's name
+type gridModel struct {
+	Name string              `json:"name"`
+	On   map[string]gridCopy `json:"on"` // by the node's name
 }
 
-// A matrixCopy is a model as one node has it.
-type matrixCopy struct {
+// A gridCopy is a model as one node has it.
+type gridCopy struct {
 	Digest   string `json:"digest"`
 	Identity string `json:"identity"`
 	Size     int64  `json:"size"`  // bytes on disk
 	Drift    bool   `json:"drift"` // its identity is not that of most nodes
 }
 
-func (n matrixNode) up() bool { return n.State == "up" }
+func (n gridNode) up() bool { return n.State == "up" }
 
 // driftNote explains the star.
 const driftNote = `* is not the same model as on the other nodes. "pull MODEL --to NODE" brings what its registry has now.`
 
-// writeMatrix writes which node has which model.
-func writeMatrix(w io.Writer, m modelMatrix) error {
+// writeGrid writes which node has which model.
+func writeGrid(w io.Writer, m modelGrid) error {
 	if len(m.Models) == 0 {
 		_, err := fmt.Fprintln(w, "No node is known to have a model.")
 		return err
@@ -73,7 +73,7 @@ func writeMatrix(w io.Writer, m modelMatrix) error {
 func oneWord(name string) string { return cutLine(strings.ReplaceAll(name, "\t", " "), 1000) }
 
 // cell says whether a node has the model; of one that is not up this may not be known.
-func (m matrixModel) cell(n matrixNode) string {
+func (m gridModel) cell(n gridNode) string {
 	on, has := m.On[n.Name]
 	switch {
 	case has && on.Drift:
@@ -87,14 +87,14 @@ func (m matrixModel) cell(n matrixNode) string {
 }
 
 // size is the largest of its copies in bytes.
-func (m matrixModel) size() (size int64) {
+func (m gridModel) size() (size int64) {
 	for _, on := range m.On {
 		size = max(size, on.Size)
 	}
 	return size
 }
 
-func (m matrixModel) drifts() bool {
+func (m gridModel) drifts() bool {
 	for _, on := range m.On {
 		if on.Drift {
 			return true
@@ -104,7 +104,7 @@ func (m matrixModel) drifts() bool {
 }
 
 // lacking names the nodes that are up and do not have the model.
-func (m modelMatrix) lacking(model matrixModel) (names []string) {
+func (m modelGrid) lacking(model gridModel) (names []string) {
 	for _, n := range m.Nodes {
 		if _, has := model.On[n.Name]; n.up() && !has {
 			names = append(names, n.Name)
@@ -114,11 +114,11 @@ func (m modelMatrix) lacking(model matrixModel) (names []string) {
 }
 
 // find looks a model up by its name as people spell it.
-func (m modelMatrix) find(name string) (matrixModel, bool) {
+func (m modelGrid) find(name string) (gridModel, bool) {
 	key := modelKey(name)
-	i := slices.IndexFunc(m.Models, func(x matrixModel) bool { return modelKey(x.Name) == key })
+	i := slices.IndexFunc(m.Models, func(x gridModel) bool { return modelKey(x.Name) == key })
 	if i < 0 {
-		return matrixModel{}, false
+		return gridModel{}, false
 	}
 	return m.Models[i], true
 }

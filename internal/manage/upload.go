@@ -16,10 +16,10 @@ import (
 
 // Defaults of UploadOptions.
 const (
-	DefaultStall       = time.Minute
-	DefaultAskTimeout  = 10 * time.Second
-	DefaultUploadLimit = 16
-	DefaultWindow      = 4 << 20
+	DefaultUploadStall      = time.Minute
+	DefaultUploadAskTimeout = 10 * time.Second
+	DefaultUploadLimit      = 16
+	DefaultUploadWindow     = 4 << 20
 )
 
 // UploadOptions bound uploads. The zero value works.
@@ -34,16 +34,16 @@ type UploadOptions struct {
 
 func (o UploadOptions) withDefaults() UploadOptions {
 	if o.Stall <= 0 {
-		o.Stall = DefaultStall
+		o.Stall = DefaultUploadStall
 	}
 	if o.AskTimeout <= 0 {
-		o.AskTimeout = DefaultAskTimeout
+		o.AskTimeout = DefaultUploadAskTimeout
 	}
 	if o.Limit <= 0 {
 		o.Limit = DefaultUploadLimit
 	}
 	if o.Window <= 0 {
-		o.Window = DefaultWindow
+		o.Window = DefaultUploadWindow
 	}
 	return o
 }

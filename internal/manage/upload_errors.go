@@ -55,7 +55,7 @@ func (e *NodesError) Error() string {
 	return b.String()
 }
 
-var errStalled = errors.New("the node took nothing for too long")
+var errTakesNothing = errors.New("the node took nothing for too long")
 
 // A blobRefusal is a node's answer to a blob other than that it has it.
 type blobRefusal struct {
@@ -97,7 +97,7 @@ func blobReason(err error) string {
 	switch {
 	case errors.As(err, &refused):
 		return refused.reason()
-	case errors.Is(err, errStalled):
+	case errors.Is(err, errTakesNothing):
 		return "stalled"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused"

@@ -106,7 +106,7 @@ type sending struct {
 func (u *Uploads) sending(ctx context.Context, r *ring) *sending {
 	s := &sending{stall: u.opts.Stall}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	s.watch = time.AfterFunc(s.stall, func() { s.cancel(errStalled) })
+	s.watch = time.AfterFunc(s.stall, func() { s.cancel(errTakesNothing) })
 	s.taker = r.taker(s.stall, s.watch)
 	return s
 }
