@@ -139,11 +139,10 @@ func syncModels(cmd *cobra.Command) error {
 	}
 	var pulled, failed []string
 	for _, model := range wanted {
-		nodes := m.lacking(model)
-		if len(nodes) == 0 {
+		if len(model.Lacking) == 0 {
 			continue
 		}
-		c, err := syncModel(cmd, model, nodes)
+		c, err := syncModel(cmd, model.Name, model.Lacking)
 		if err != nil {
 			return err
 		}
@@ -168,10 +167,10 @@ func syncModels(cmd *cobra.Command) error {
 }
 
 // syncModel pulls a model to nodes, and says so if it cannot be pulled at all.
-func syncModel(cmd *cobra.Command, model gridModel, nodes []string) (*changes, error) {
-	out, name := cmd.OutOrStdout(), oneWord(untagged(model.Name))
+func syncModel(cmd *cobra.Command, model string, nodes []string) (*changes, error) {
+	out, name := cmd.OutOrStdout(), oneWord(untagged(model))
 	fmt.Fprintf(out, "%s, to %s:\n", name, oneWord(strings.Join(nodes, ", ")))
-	c, err := change(cmd, pullModelAt, modelChange{model.Name, nodes}, false)
+	c, err := change(cmd, pullModelAt, modelChange{model, nodes}, false)
 	if err == nil && c.unknown() {
 		fmt.Fprintf(out, "%s cannot be pulled: its registry does not have it. It was made from a file or copied; make it on the other nodes, too, or push it.\n", name)
 	}

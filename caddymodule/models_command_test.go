@@ -135,20 +135,25 @@ func TestPullAndRm_SayWhatBecameOfEachNode(t *testing.T) {
 	}
 }
 
-// gridText is an answer of three nodes, the last of which is down. Each model is "name:nodes", a
+// gridText is an answer of three nodes, the last of which is down. Each model is "name nodes"; a
 // node in capitals has another build.
 func gridText(models ...string) string {
-	m := modelGrid{Nodes: []gridNode{{"a", "up"}, {"b", "up"}, {"c", "down"}}}
+	g := modelGrid{Nodes: []string{"a", "b", "c"}, Models: []gridModel{}}
 	for _, text := range models {
 		name, nodes, _ := strings.Cut(text, " ")
-		model := gridModel{Name: name, On: make(map[string]gridCopy)}
+		model := gridModel{Name: name, Lacking: []string{}}
 		for _, n := range nodes {
 			lower := strings.ToLower(string(n))
-			model.On[lower] = gridCopy{Digest: "d", Identity: "i", Size: 2 << 30, Drift: lower != string(n)}
+			model.Copies = append(model.Copies, gridCopy{Node: lower, Up: lower != "c", Drift: lower != string(n)})
 		}
-		m.Models = append(m.Models, model)
+		for _, n := range []string{"a", "b"} {
+			if !strings.Contains(strings.ToLower(nodes), n) {
+				model.Lacking = append(model.Lacking, n)
+			}
+		}
+		g.Models = append(g.Models, model)
 	}
-	b, err := json.Marshal(m)
+	b, err := json.Marshal(g)
 	if err != nil {
 		panic(err)
 	}
@@ -158,15 +163,20 @@ func gridText(models ...string) string {
 func TestModels_ShowsWhoHasWhat(t *testing.T) {
 	for _, test := range []struct{ name, answer, want string }{
 		{
-			"all kinds", gridText("llama3:latest abc", "team/mine:8b a", "odd\x1b:latest aB"),
-			"MODEL         SIZE     a    b     c (down)\n" +
-				"llama3        2.0 GiB  yes  yes   yes\n" +
-				"team/mine:8b  2.0 GiB  yes  -     ?\n" +
-				"odd·          2.0 GiB  yes  yes*  ?\n\n" + driftNote + "\n",
+			"all kinds", gridText("llama3:latest abc", "team/mine:8b a", "odd\x1b:latest aB", "old:latest aC"),
+			"MODEL         a    b     c\n" +
+				"llama3        yes  yes   (yes)\n" +
+				"team/mine:8b  yes  -     ?\n" +
+				"odd·          yes  yes*  ?\n" +
+				"old           yes  -     (yes*)\n\n" + driftNote + "\n",
 		},
-		{"no drift", gridText("llama3:latest ab"), "MODEL   SIZE     a    b    c (down)\nllama3  2.0 GiB  yes  yes  ?\n"},
+		{"no drift", gridText("llama3:latest ab"), "MODEL   a    b    c\nllama3  yes  yes  ?\n"},
 		{"no models", gridText(), "No node is known to have a model.\n"},
-		{"as documented", `{"nodes":[{"name":"a","state":"up"}],"models":[{"name":"llama3:latest","on":{"a":{"digest":"x","identity":"y","size":1,"drift":false}}}]}`, "MODEL   SIZE  a\nllama3  1 B   yes\n"},
+		{
+			"with all its fields",
+			`{"nodes":["a"],"models":[{"model":"llama3:latest","identity":"x","drift":false,"nodes":[{"node":"a","up":true,"digest":"d","identity":"x","drift":false}],"lacking":[]}]}`,
+			"MODEL   a\nllama3  yes\n",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			address := (&fakeAdmin{matrices: []string{test.answer}}).start(t)

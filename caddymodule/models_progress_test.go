@@ -152,6 +152,7 @@ func TestFollow_ReadsToTheLastLine(t *testing.T) {
 		{"half a line", a + `{"done":tr`, `the answer of x broke off; "models" shows which nodes have what now`},
 		{"no JSON", a + "404 not found", "the answer of x is not understood: "},
 		{"other JSON", `["a"]`, "the answer of x is not understood: "},
+		{"interrupted", a + `{"done":false,"ok":["a"],"failed":[],"error":"interrupted"}`, "the gateway at x: interrupted"},
 		{"refused", `{"error":"no node is called \u001bz"}`, "the gateway at x: no node is called ·z"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

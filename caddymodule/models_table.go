@@ -10,29 +10,22 @@ import (
 
 // A modelGrid is what the admin endpoint tells of the models on the nodes.
 type modelGrid struct {
-	Nodes  []gridNode  `json:"nodes"`
+	Nodes  []string    `json:"nodes"`
 	Models []gridModel `json:"models"`
 }
 
-type gridNode struct {
-	Name  string `json:"name"`
-	State string `json:"state"`
-}
-
 type gridModel struct {
-	Name string              `json:"name"`
-	On   map[string]gridCopy `json:"on"` // by the node's name
+	Name    string     `json:"model"`
+	Copies  []gridCopy `json:"nodes"`
+	Lacking []string   `json:"lacking"` // nodes that are up and have nothing of this name
 }
 
 // A gridCopy is a model as one node has it.
 type gridCopy struct {
-	Digest   string `json:"digest"`
-	Identity string `json:"identity"`
-	Size     int64  `json:"size"`  // bytes on disk
-	Drift    bool   `json:"drift"` // its identity is not that of most nodes
+	Node  string `json:"node"`
+	Up    bool   `json:"up"`    // else it is what the node had when it was there last
+	Drift bool   `json:"drift"` // it is not what is served under this name
 }
-
-func (n gridNode) up() bool { return n.State == "up" }
 
 // driftNote explains the star.
 const driftNote = `* is not the same model as on the other nodes. "pull MODEL --to NODE" brings what its registry has now.`
@@ -44,18 +37,14 @@ func writeGrid(w io.Writer, m modelGrid) error {
 		return err
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprint(table, "MODEL\tSIZE")
+	fmt.Fprint(table, "MODEL")
 	for _, n := range m.Nodes {
-		name := n.Name
-		if !n.up() {
-			name += " (" + n.State + ")"
-		}
-		fmt.Fprint(table, "\t"+oneWord(name))
+		fmt.Fprint(table, "\t"+oneWord(n))
 	}
 	fmt.Fprintln(table)
 	drift := false
 	for _, model := range m.Models {
-		fmt.Fprintf(table, "%s\t%s", oneWord(untagged(model.Name)), bytesText(model.size()))
+		fmt.Fprint(table, oneWord(untagged(model.Name)))
 		for _, n := range m.Nodes {
 			fmt.Fprint(table, "\t"+model.cell(n))
 		}
@@ -72,45 +61,29 @@ func writeGrid(w io.Writer, m modelGrid) error {
 // oneWord keeps a name from breaking the table.
 func oneWord(name string) string { return cutLine(strings.ReplaceAll(name, "\t", " "), 1000) }
 
-// cell says whether a node has the model; of one that is not up this may not be known.
-func (m gridModel) cell(n gridNode) string {
-	on, has := m.On[n.Name]
-	switch {
-	case has && on.Drift:
-		return "yes*"
-	case has:
-		return "yes"
-	case !n.up():
-		return "?"
+// cell says whether a node has the model. In brackets it is what a node that is not up had last.
+func (m gridModel) cell(node string) string {
+	for _, c := range m.Copies {
+		if c.Node != node {
+			continue
+		}
+		text := "yes"
+		if c.Drift {
+			text += "*"
+		}
+		if !c.Up {
+			return "(" + text + ")"
+		}
+		return text
 	}
-	return "-"
-}
-
-// size is the largest of its copies in bytes.
-func (m gridModel) size() (size int64) {
-	for _, on := range m.On {
-		size = max(size, on.Size)
+	if slices.Contains(m.Lacking, node) {
+		return "-"
 	}
-	return size
+	return "?"
 }
 
 func (m gridModel) drifts() bool {
-	for _, on := range m.On {
-		if on.Drift {
-			return true
-		}
-	}
-	return false
-}
-
-// lacking names the nodes that are up and do not have the model.
-func (m modelGrid) lacking(model gridModel) (names []string) {
-	for _, n := range m.Nodes {
-		if _, has := model.On[n.Name]; n.up() && !has {
-			names = append(names, n.Name)
-		}
-	}
-	return names
+	return slices.ContainsFunc(m.Copies, func(c gridCopy) bool { return c.Drift })
 }
 
 // find looks a model up by its name as people spell it.
