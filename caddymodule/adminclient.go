@@ -24,11 +24,16 @@ const mostAnswer = 512 << 20
 
 // adminFlags are those of a command that asks a running gateway.
 func adminFlags(cmd *cobra.Command) {
+	addressFlags(cmd)
+	cmd.Flags().Bool("json", false, "print what the admin endpoint answers")
+}
+
+// addressFlags are those of adminFlags that say where the gateway is.
+func addressFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.String("address", "", "address of the admin endpoint")
 	f.StringP("config", "c", "", "configuration file to take the admin address from")
 	f.StringP("adapter", "a", "", "name of the adapter of that file")
-	f.Bool("json", false, "print what the admin endpoint answers")
 }
 
 // askAdmin asks the admin endpoint that the flags of cmd tell. The caller closes the answer's body.

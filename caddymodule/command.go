@@ -22,6 +22,11 @@ What the nodes are doing:
 	$ caddy-ollama nodes
 	$ caddy-ollama top
 
+Which node has which model, and to have all of them pull one:
+
+	$ caddy-ollama models
+	$ caddy-ollama pull llama3
+
 What its cache holds, and to have answers forgotten:
 
 	$ caddy-ollama cache stats
@@ -41,7 +46,7 @@ Everything else is Caddy: https://caddyserver.com/docs/`
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "ollama",
-		Usage: "up|simulate|nodes|top|cache|batch|key|blog",
+		Usage: "up|simulate|nodes|top|models|pull|rm|cache|batch|key|blog",
 		Short: "Serves many Ollama nodes as one, and what belongs to it",
 		CobraFunc: func(cmd *cobra.Command) {
 			for _, c := range commands {
@@ -56,7 +61,7 @@ func init() {
 
 // commands hang under `ollama` in every build, so that a build with other plugins gives up
 // one name only.
-var commands = []caddycmd.Command{upCommand, simulateCommand, nodesCommand, topCommand, cacheCommand, batchCommand, keyCommand, blogCommand}
+var commands = []caddycmd.Command{upCommand, simulateCommand, nodesCommand, topCommand, modelsCommand, pullCommand, rmCommand, cacheCommand, batchCommand, keyCommand, blogCommand}
 
 // RegisterTopLevelCommands offers the commands also without the word `ollama`: `caddy-ollama
 // up`. It is for the main of a build that is ours alone and panics when called twice.

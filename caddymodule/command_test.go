@@ -10,7 +10,7 @@ import (
 
 func TestCommands_HangUnderOneWord(t *testing.T) {
 	registered := caddycmd.Commands()
-	for _, name := range []string{"up", "simulate", "nodes", "cache", "batch", "key", "blog"} {
+	for _, name := range []string{"up", "simulate", "nodes", "cache", "batch", "key", "models", "pull", "rm", "blog"} {
 		if _, ok := registered[name]; ok {
 			t.Errorf("%s is at top level in every build", name)
 		}
@@ -25,7 +25,7 @@ func TestCommands_HangUnderOneWord(t *testing.T) {
 		}
 	}
 	slices.Sort(names)
-	if want := []string{"batch", "blog", "cache", "key", "nodes", "simulate", "top", "up"}; !slices.Equal(names, want) {
+	if want := []string{"batch", "blog", "cache", "key", "models", "nodes", "pull", "rm", "simulate", "top", "up"}; !slices.Equal(names, want) {
 		t.Errorf("below ollama: got %q, want %q", names, want)
 	}
 }

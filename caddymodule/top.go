@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -63,7 +62,7 @@ func top(cmd *cobra.Command) error {
 // watchTop shows a report after the other on the terminal's second screen until ctx ends. A gateway
 // that does not answer at first is an error; later on it may be back soon.
 func watchTop(ctx context.Context, cmd *cobra.Command, screen *os.File) error {
-	report, err := askReport(cmd)
+	report, err := readAdmin[status.Report](cmd, http.MethodGet, statusPath)
 	if err != nil {
 		return err
 	}
@@ -93,23 +92,10 @@ func watchTop(ctx context.Context, cmd *cobra.Command, screen *os.File) error {
 		case <-tick.C:
 		}
 		var next status.Report
-		if next, err = askReport(cmd); err == nil {
+		if next, err = readAdmin[status.Report](cmd, http.MethodGet, statusPath); err == nil {
 			report = next
 		}
 	}
-}
-
-// askReport asks the running gateway for its report.
-func askReport(cmd *cobra.Command) (r status.Report, err error) {
-	resp, address, err := askAdmin(cmd, http.MethodGet, statusPath, nil)
-	if err != nil {
-		return r, err
-	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(io.LimitReader(resp.Body, mostAnswer)).Decode(&r); err != nil {
-		return r, fmt.Errorf("the answer of %s is not understood: %w", address, err)
-	}
-	return r, nil
 }
 
 // styles are the sequences of the styles of lines.

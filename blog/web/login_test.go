@@ -71,7 +71,7 @@ func TestClientAddress_CountsNetworksOfIPv6(t *testing.T) {
 		{remote: "[::ffff:192.0.2.1]:1234", want: "192.0.2.1"},
 		{remote: "127.0.0.1:1", given: "198.51.100.7", want: "198.51.100.7"},
 		{remote: "127.0.0.1:1", given: "2001:db8:1::7", want: "2001:db8:1::/64"},
-		{remote: "@", want: "@"}, // a unix socket
+		{remote: "@", want: ""}, // a unix socket
 	} {
 		h := &Handler{}
 		if c.given != "" {

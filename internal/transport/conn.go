@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"strconv"
 	"sync"
 	"time"
@@ -17,8 +18,13 @@ const (
 	headerLimit = 1 << 20 // bytes of an answer's status line and headers
 	informLimit = 5       // answers of 1xx before the real one
 
-	// earlyTimeout is for a node that has answered and closed before it took the whole body.
+	// earlyTimeout is for a node that has answered and closed before it took the whole body, and
+	// for the end of a body whose answer is there already.
 	earlyTimeout = 100 * time.Millisecond
+
+	// streamedFrom is from how many bytes on a body is sent while the answer is waited for. What
+	// is smaller fits into the buffers of a connection, more or less, and is sent before.
+	streamedFrom = 1 << 20
 )
 
 // Faults of a node's HTTP.
@@ -83,6 +89,9 @@ func (c *conn) do(r *http.Request) (*http.Response, error) {
 }
 
 func (c *conn) exchange(r *http.Request) (*http.Response, error) {
+	if isStreamed(r) {
+		return c.exchangeStreamed(r)
+	}
 	sendErr := c.send(r)
 	if sendErr != nil {
 		// It may have said why before it stopped reading.
@@ -96,6 +105,54 @@ func (c *conn) exchange(r *http.Request) (*http.Response, error) {
 		resp.Close = true
 	}
 	return resp, err
+}
+
+func isStreamed(r *http.Request) bool {
+	return r.Body != nil && (r.ContentLength < 0 || r.ContentLength >= streamedFrom)
+}
+
+// exchangeStreamed waits for the answer while the body is being sent, and returns when the
+// sending has ended.
+func (c *conn) exchangeStreamed(r *http.Request) (*http.Response, error) {
+	sent := make(chan error, 1)
+	go func() { // ends with the body, or when stopSending takes away what it waits for
+		err := c.send(r)
+		if err != nil {
+			_ = c.net.SetReadDeadline(time.Now().Add(earlyTimeout)) // as in exchange
+		}
+		sent <- err
+	}()
+	resp, err := c.receive(r)
+	if err != nil {
+		select {
+		case sendErr := <-sent:
+			if sendErr != nil {
+				err = sendErr // which came first: without it receive would be waiting
+			}
+		default:
+			c.stopSending(r, sent)
+		}
+		return nil, err
+	}
+	// A node answers as it takes the last byte, so the sender is mostly about to end.
+	grace := time.NewTimer(earlyTimeout)
+	defer grace.Stop()
+	select {
+	case sendErr := <-sent:
+		resp.Close = resp.Close || sendErr != nil
+	case <-grace.C:
+		resp.Close = true
+		c.stopSending(r, sent)
+	}
+	_ = c.net.SetReadDeadline(time.Time{}) // the sender may have set one, which is not for the rest of the answer
+	return resp, nil
+}
+
+// stopSending ends the sender, which waits for the node or for the body.
+func (c *conn) stopSending(r *http.Request, sent <-chan error) {
+	_ = c.net.SetWriteDeadline(time.Unix(1, 0)) // long past
+	_ = r.Body.Close()
+	<-sent
 }
 
 func (c *conn) send(r *http.Request) error {
@@ -114,7 +171,11 @@ func (c *conn) send(r *http.Request) error {
 	w.WriteString(r.URL.RequestURI())
 	w.WriteString(" HTTP/1.1\r\nHost: ")
 	w.WriteString(host)
-	if r.Body != nil && r.Body != http.NoBody || r.Method == http.MethodPost || r.Method == http.MethodPut {
+	chunked := r.Body != nil && r.ContentLength < 0
+	switch {
+	case chunked:
+		w.WriteString("\r\nTransfer-Encoding: chunked")
+	case r.Body != nil && r.Body != http.NoBody || r.Method == http.MethodPost || r.Method == http.MethodPut:
 		w.WriteString("\r\nContent-Length: ")
 		w.Write(strconv.AppendInt(w.AvailableBuffer(), r.ContentLength, 10))
 	}
@@ -123,7 +184,17 @@ func (c *conn) send(r *http.Request) error {
 		return err
 	}
 	w.WriteString("\r\n")
-	if r.Body != nil {
+	if isStreamed(r) {
+		if err := w.Flush(); err != nil { // the node may answer before the body has begun
+			return err
+		}
+	}
+	switch {
+	case chunked:
+		if err := sendChunks(w, r.Body); err != nil {
+			return err
+		}
+	case r.Body != nil:
 		n, err := io.Copy(w, r.Body)
 		if err != nil {
 			return err
@@ -133,6 +204,20 @@ func (c *conn) send(r *http.Request) error {
 		}
 	}
 	return w.Flush()
+}
+
+// sendChunks sends a body of unknown length (RFC 9112 section 7.1). Only one that ended in
+// order gets the last chunk, so that a node does not take a part for the whole.
+func sendChunks(w io.Writer, body io.Reader) error {
+	chunks := httputil.NewChunkedWriter(w)
+	if _, err := io.Copy(chunks, body); err != nil {
+		return err
+	}
+	if err := chunks.Close(); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, "\r\n") // after no trailers
+	return err
 }
 
 // ownHeaders are those that send writes itself.

@@ -3,8 +3,10 @@
 //
 // net/http's Transport has two goroutines a connection, so that a call costs four wake-ups;
 // they were half of the price of a call through this gateway. What is dropped for it: proxies,
-// HTTP/2, compression, cookies, bodies of unknown length. Parsing and framing of answers are
-// net/http's own. transport knows nothing of dialects, calls or health.
+// HTTP/2, compression, cookies. Parsing and framing of answers are net/http's own. Only a large
+// body, or one of unknown length, is written by a goroutine of its own, for as long as the call
+// has no answer: the node may give one before it has taken all. transport knows nothing of
+// dialects, calls or health.
 package transport
 
 import (
@@ -55,7 +57,7 @@ func (o Options) withDefaults() Options {
 }
 
 // A Transport is the way to one node. All its requests go to the same scheme and host. It
-// starts no goroutine and is safe for concurrent use.
+// leaves no goroutine behind and is safe for concurrent use.
 type Transport struct {
 	opts Options
 
@@ -68,19 +70,23 @@ type Transport struct {
 // New makes a transport. It opens nothing.
 func New(opts Options) *Transport { return &Transport{opts: opts.withDefaults()} }
 
-// errLength refuses a body whose length is not known.
-var errLength = errors.New("transport: a request body needs a known length")
+// errLength refuses a body whose length is said in neither of the two ways.
+var errLength = errors.New("transport: a request body needs a length, or -1 for an unknown one")
 
-// RoundTrip implements http.RoundTripper. The request's body must have a known length; redirects
+// RoundTrip implements http.RoundTripper. A body of unknown length has -1 for it; redirects
 // and statuses are the caller's affair. The context ends the call until the answer's body has
 // been read to its end or closed. Of the hooks of httptrace only GotConn is called.
+//
+// An answer that comes before the whole body has been sent ends the sending. RoundTrip returns
+// when it is over; therefore Close of such a body has to end a Read that waits. A small body of
+// known length is sent before anything is heard: it should be in memory.
 //
 // A request is never sent twice. A kept connection that the node has closed meanwhile is
 // noticed before anything is sent, and another one is taken.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body != nil {
 		defer r.Body.Close()
-		if r.ContentLength < 0 || r.ContentLength == 0 && r.Body != http.NoBody {
+		if r.ContentLength == 0 && r.Body != http.NoBody {
 			return nil, errLength
 		}
 	}

@@ -413,7 +413,7 @@ func TestTransport_OverTLSANodeMustBeTrusted(t *testing.T) {
 func TestTransport_BodiesNeedALength(t *testing.T) {
 	r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost", io.MultiReader(strings.NewReader("x")))
 	if _, err := newTransport(t, Options{}).RoundTrip(r); err == nil {
-		t.Error("a body of unknown length was sent")
+		t.Error("a body was sent whose length is said to be none")
 	}
 }
 
