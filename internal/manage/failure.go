@@ -52,11 +52,14 @@ func (f *Failure) Unwrap() error { return f.Err }
 
 // Text is for clients: the node's own words without paths and addresses, or what happened.
 func (f *Failure) Text() string {
-	if f.said != "" && f.Reason != NoSpace {
+	if f.Said() {
 		return f.said
 	}
 	return texts[f.Reason]
 }
+
+// Said tells whether Text is in the node's own words.
+func (f *Failure) Said() bool { return f.said != "" && f.Reason != NoSpace }
 
 // saidFailure is a failure in a node's own words.
 func saidFailure(reason Reason, status int, words string) *Failure {

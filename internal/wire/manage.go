@@ -155,11 +155,8 @@ func judgeCreate(r *reading, m *ManageRequest) (map[string]string, error) {
 		return nil, err
 	}
 	changed := map[string]string{"model": sent, "name": "", "remote_host": ""}
-	switch {
-	case !r.isEmpty("from"):
+	if !r.isEmpty("from") {
 		changed["from"], err = readManaged(r.string("from"), &m.From, "invalid model name")
-	case r.raw("files") == nil:
-		err = late(http.StatusBadRequest, ReasonNoModel, "neither 'from' or 'files' was specified")
 	}
 	return changed, err
 }

@@ -74,7 +74,6 @@ func TestParseManage_RefusesInANodesWords(t *testing.T) {
 		"delete of a bad name":    {"/api/delete", `{"model":"a b"}`, 400, `name "a b" is invalid`},
 		"copy of nothing":         {"/api/copy", `{}`, 400, `source "" is invalid`},
 		"copy to a bad name":      {"/api/copy", `{"source":"tiny","destination":"a b"}`, 400, `destination "a b" is invalid`},
-		"create of nothing":       {"/api/create", `{"model":"m"}`, 400, "neither 'from' or 'files' was specified"},
 		"create without a name":   {"/api/create", `{"from":"m"}`, 400, "invalid model name"},
 		"create of a remote":      {"/api/create", `{"model":"m","from":"a","remote_host":"http://10.0.0.1"}`, 400, "remote_host is not allowed"},
 		"create that kills":       {"/api/create", `{"model":"m","from":"a","info":{"base_name":1}}`, 400, "info.base_name"},
