@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
@@ -48,8 +47,11 @@ func (m *management) did(results []manage.Result) {
 func (e *Engine) audit(ctx context.Context, m *management, who, requestID string) {
 	e.observer.Managed(m.operation, m.outcome)
 	fields := []slog.Attr{
-		slog.String("request_id", requestID), slog.String("operation", m.operation), slog.String("model", m.model),
+		slog.String("operation", m.operation), slog.String("model", m.model),
 		slog.String("who", who), slog.Any("nodes", m.nodes), slog.String("outcome", string(m.outcome)), slog.Duration("took", time.Since(m.began)),
+	}
+	if requestID != "" {
+		fields = append(fields, slog.String("request_id", requestID))
 	}
 	if m.target != "" {
 		fields = append(fields, slog.String("target", m.target))
@@ -154,34 +156,17 @@ func (q *request) copy(asked *wire.ManageRequest) error {
 var errOtherModel = &forbidden{"this model is not among those of this site; ask the operator of this gateway"}
 
 // atOnce has all nodes do what has no progress, and gives the error that tells of those that did
-// not. It is done to its end whether or not the client waits: on some nodes only would be half a
-// change. none is the answer where no node has the model any more.
+// not. none is the answer where no node has the model any more.
 func (q *request) atOnce(asked *wire.ManageRequest, nodes []*fleet.Node, none error, did func(*fleet.Node)) error {
-	results := manage.Each(q.engine.ctx, q.ask(asked), asManaged(nodes), q.engine.options())
-	q.managed.did(results)
-	var looks sync.WaitGroup
-	gone := 0
-	for i, r := range results {
-		switch {
-		case r.Failure == nil:
-			if did != nil {
-				did(nodes[i])
-			}
-			looks.Go(func() { q.engine.fleet.LookAtModels(q.engine.ctx, nodes[i]) }) // ends by itself
-		case r.Failure.Status == http.StatusNotFound:
-			gone++
-			looks.Go(func() { q.engine.fleet.LookAtModels(q.engine.ctx, nodes[i]) }) // ends by itself
-		}
-	}
-	looks.Wait()
-	if gone == len(results) {
-		return none
-	}
+	results := q.engine.atOnce(q.managed, q.ask(asked), nodes, did)
 	// A node that has lost it meanwhile has nothing left to do.
-	results = slices.DeleteFunc(results, func(r manage.Result) bool {
+	left := slices.DeleteFunc(results, func(r manage.Result) bool {
 		return r.Failure != nil && r.Failure.Status == http.StatusNotFound
 	})
-	return q.unlessAll(results, true)
+	if len(left) == 0 {
+		return none
+	}
+	return q.unlessAll(left, true)
 }
 
 // managed is told of a node that has ended a pull, a push or a create well.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/wire/api"
 )
@@ -66,6 +67,15 @@ func ParseManage(route Route, body []byte) (*ManageRequest, error) {
 	}
 	m.Body = r.known(changed)
 	return m, nil
+}
+
+// MarshalModel is the body of a request that says no more than which model is meant. The error is a
+// *BadRequest where s is no text.
+func MarshalModel(s string) ([]byte, error) {
+	if !utf8.ValidString(s) {
+		return nil, late(http.StatusBadRequest, ReasonBadModelName, "invalid model name")
+	}
+	return json.Marshal(map[string]string{"model": s})
 }
 
 // known is an object of the fields of the schema, less those that changed has as "".
