@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -88,7 +89,7 @@ func (e *Engine) Manage(ctx context.Context, o Order, tell func([]manage.Update)
 
 // sum is the outcome of an order.
 func (m *management) sum(err error) Outcome {
-	failed := slices.ContainsFunc(m.nodes, func(n string) bool { return n[len(n)-3:] != " ok" })
+	failed := slices.ContainsFunc(m.nodes, func(n string) bool { return !strings.HasSuffix(n, " ok") })
 	switch {
 	case err != nil:
 		return ClientCanceled

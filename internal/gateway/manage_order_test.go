@@ -68,6 +68,27 @@ func TestOrder_TellsTheEndOfEachNode(t *testing.T) {
 	})
 }
 
+func TestOrder_WhoLeavesCancelsThePull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		node := newManager(t, hangs(manifest))
+		r := managingRig(t, ManageConfig{}, node)
+		log := audited(r.engine)
+		gone := errors.New("gone")
+		err := r.engine.Manage(t.Context(), Order{Operation: wire.Pull, Model: "new"}, func([]manage.Update) error { return gone })
+		if !errors.Is(err, gone) {
+			t.Errorf("got %v", err)
+		}
+		synctest.Wait()
+		if node.canceled() != 1 {
+			t.Error("the node goes on")
+		}
+		if lines := log.take(); len(lines) != 1 || lines[0]["outcome"] != "client_canceled" || lines[0]["nodes"] != "[n0]" {
+			t.Errorf("audited %v", lines)
+		}
+		r.idle()
+	})
+}
+
 func TestOrder_RefusesWhatCannotBeMeant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		node := newManager(t, nil)

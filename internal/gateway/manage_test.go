@@ -275,6 +275,23 @@ func TestManage_NodesAreThoseOfTheSiteAndOfTheClient(t *testing.T) {
 	}
 }
 
+func TestManage_DrainedNodesGetNothingNewAndLoseWhatIsDeleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := []*manager{newManager(t, pulls("new")), newManager(t, pulls("new"))}
+		r := managingRig(t, ManageConfig{}, nodes...)
+		if err := r.engine.fleet.Drain("n1"); err != nil {
+			t.Fatal(err)
+		}
+		r.asks("POST", "/api/pull", pullNew)
+		if len(nodes[0].requests()) != 1 || len(nodes[1].requests()) != 0 {
+			t.Errorf("pulled on %q and %q", nodes[0].requests(), nodes[1].requests())
+		}
+		if status, answer, _ := r.asks("DELETE", "/api/delete", `{"model":"tiny"}`); status != 200 || len(nodes[1].requests()) != 1 {
+			t.Errorf("%d %s, asked %q", status, answer, nodes[1].requests())
+		}
+	})
+}
+
 func TestManage_NodesWithoutANameAreNotCalledByTheirAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := managingRig(t, ManageConfig{}, newManager(t, pulls("new")))
