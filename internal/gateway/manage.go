@@ -25,7 +25,7 @@ const (
 // A management is a request that changes which models nodes have, for the line that tells of it.
 type management struct {
 	operation string
-	model     string   // as the client spelt it; "" while it is not known
+	model     string   // short name, or digest, which are bounded, other than a spelling; "" while it is not known
 	target    string   // of a copy
 	nodes     []string // each with what became of it there, as in "a ok"
 	outcome   Outcome  // of who has no Record
@@ -92,7 +92,7 @@ func (q *request) manage() error {
 	if err != nil {
 		return err
 	}
-	q.managed.model, q.managed.target = asked.Model.Spelling, asked.Target.Spelling
+	q.managed.model, q.managed.target = asked.Model.Short(), asked.Target.Short()
 	q.wantsStream = asked.Stream
 	switch q.route.Operation {
 	case wire.Pull:

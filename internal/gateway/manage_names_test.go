@@ -182,9 +182,9 @@ func TestManage_OneLineTellsWhoDidWhat(t *testing.T) {
 			t.Fatalf("%d lines: %v", len(lines), lines)
 		}
 		for i, want := range []map[string]string{
-			{"operation": "copy", "model": "tiny", "target": "x", "who": "key alice", "nodes": "[n0 ok]", "outcome": "ok"},
+			{"operation": "copy", "model": "tiny:latest", "target": "x:latest", "who": "key alice", "nodes": "[n0 ok]", "outcome": "ok"},
 			{"operation": "copy", "model": "", "who": "anonymous", "nodes": "[]", "outcome": "unauthorized"},
-			{"operation": "unload", "model": "tiny", "who": "key alice", "nodes": "[n0 ok]", "outcome": "ok", "request_id": "id-1"},
+			{"operation": "unload", "model": "tiny:latest", "who": "key alice", "nodes": "[n0 ok]", "outcome": "ok", "request_id": "id-1"},
 		} {
 			for field, value := range want {
 				if lines[i][field] != value {

@@ -68,7 +68,7 @@ func (e *Engine) Manage(ctx context.Context, o Order, tell func([]manage.Update)
 	if err != nil {
 		return err
 	}
-	m := &management{operation: o.Operation.String(), model: o.Model, began: time.Now()}
+	m := &management{operation: o.Operation.String(), model: asked.Model.Short(), began: time.Now()}
 	m.did(absent)
 	ask := manage.Ask{Method: http.MethodPost, Path: route.Path, Body: asked.Body, Key: "pull " + asked.Model.Key()}
 	if len(absent) > 0 {

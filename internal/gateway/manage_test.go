@@ -105,7 +105,7 @@ func TestPull_NodesAddUpAndThoseThatFailAreNamed(t *testing.T) {
 				t.Errorf("the layer is not complete: %s", answer)
 			}
 			outcome := map[bool]string{false: "ok", true: "truncated"}[all]
-			if lines := log.take(); len(lines) != 1 || lines[0]["nodes"] != "[n0 ok n1 no_space n2 lost n3 incomplete]" || lines[0]["outcome"] != outcome || lines[0]["operation"] != "pull" || lines[0]["model"] != "new" {
+			if lines := log.take(); len(lines) != 1 || lines[0]["nodes"] != "[n0 ok n1 no_space n2 lost n3 incomplete]" || lines[0]["outcome"] != outcome || lines[0]["operation"] != "pull" || lines[0]["model"] != "new:latest" {
 				t.Errorf("audited %v", lines)
 			}
 			synctest.Wait()

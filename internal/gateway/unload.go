@@ -11,7 +11,7 @@ import (
 // unload frees a model on every node that holds its runner. A node that does not hold it
 // answers the same, so one is asked in any case: its words are the answer.
 func (q *request) unload(c *call.Call) error {
-	q.managed = &management{operation: opUnload, model: c.Request.Model.Spelling, began: q.began}
+	q.managed = &management{operation: opUnload, model: c.Request.Model.Short(), began: q.began}
 	if !q.site.manage {
 		return &forbidden{"unloading a model is not allowed here; ask the operator of this gateway"}
 	}
