@@ -110,3 +110,25 @@ func TestAdmin_OrdersThatCannotBeMeantAreRefused(t *testing.T) {
 		t.Errorf("GET: %d", status)
 	}
 }
+
+func TestHandler_PullsOnAllNodesThroughTheirTransports(t *testing.T) {
+	proceed := make(chan struct{})
+	close(proceed)
+	a, b, site := pullingNode(t, proceed), pullingNode(t, proceed), socket(t)
+	config, err := adapt("{\nadmin off\npersist_config off\nollama {\nnode " + a + "\nnode " + b + "\n}\n}\n" +
+		"http://site {\nbind unix/" + site + "\nollama {\nmanage allow {\nrequire all\n}\n}\n}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	load(t, config)
+	c := client(t, site, nil)
+	eventually(t, "both nodes are up", func() bool {
+		resp := post(t, c, "http://site/api/pull", `{"model":"n"}`)
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		return strings.Contains(string(body), `"total":20,"completed":20`) && strings.HasSuffix(string(body), `{"status":"success"}`+"\n")
+	})
+	if _, body := get(t, c, "http://site/api/tags"); !strings.Contains(body, `"n:latest"`) {
+		t.Errorf("not listed: %s", body)
+	}
+}
