@@ -20,7 +20,7 @@ func init() {
 // nodesPath is where the admin API tells of the nodes.
 const nodesPath = "/ollama/nodes"
 
-// admin is the part of Caddy's admin API that tells of the fleet and of the cache. It has no
+// admin is the part of Caddy's admin API that tells of the fleet, its models and the cache. It has no
 // state: Caddy makes it before the apps, keeps it after a failed reload and never cleans it up.
 // So it asks for the engine each time.
 type admin struct{}
@@ -42,6 +42,9 @@ func (admin) Routes() []caddy.AdminRoute {
 		{Pattern: cachePath, Handler: caddy.AdminHandlerFunc(serveCache)},
 		{Pattern: purgePath, Handler: caddy.AdminHandlerFunc(servePurge)},
 		{Pattern: entriesPath, Handler: caddy.AdminHandlerFunc(serveEntry)},
+		{Pattern: modelsPath, Handler: caddy.AdminHandlerFunc(serveModels)},
+		{Pattern: pullPath, Handler: caddy.AdminHandlerFunc(servePull)},
+		{Pattern: deletePath, Handler: caddy.AdminHandlerFunc(serveDelete)},
 	}
 }
 

@@ -113,15 +113,14 @@ func FuzzSiteBlock(f *testing.F) {
 		}
 		var again Handler
 		sayTheSame(t, text, &h, &again)
-		manage, err := parseManage(again.Manage)
-		if err != nil {
-			t.Errorf("%q: %v", text, err)
-		}
 		if _, err := parseGuard(again.Guard); err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
-		config := gateway.SiteConfig{Class: again.Class, Models: again.Models, Manage: manage, Pass: again.Pass}
-		err = again.cacheInto(&config)
+		config := gateway.SiteConfig{Class: again.Class, Models: again.Models, Pass: again.Pass}
+		err := again.cacheInto(&config)
+		if err == nil {
+			err = again.manageInto(&config)
+		}
 		if err == nil {
 			_, err = gateway.NewSite(config)
 		}

@@ -27,7 +27,12 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //	ollama [<matcher>] {
 //		class      interactive|background|batch
 //		models     <globs...>
-//		manage     deny|allow
+//		manage     deny|allow {
+//			to       <nodes...>
+//			nodes    client
+//			require  all
+//			registry <hosts...>
+//		}
 //		pass       <paths...>
 //		keys       <placeholder>
 //		guard      on|off
@@ -52,7 +57,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		options: []word{
 			{name: "class", read: choice(&h.Class, "interactive", "background", "batch")},
 			{name: "models", read: h.readModels, often: true},
-			{name: "manage", read: choice(&h.Manage, "deny", "allow")},
+			{name: "manage", read: h.readManage},
 			{name: "pass", read: h.readPass, often: true},
 			{name: "keys", read: h.readKeys},
 			{name: "guard", read: choice(&h.Guard, "on", "off")},

@@ -36,9 +36,27 @@ type Handler struct {
 	// glob without a tag is for all tags. Other models do not exist here. Default: all.
 	Models []string `json:"models,omitempty"`
 
-	// Whether clients may change what nodes have: `allow` or `deny`. So far it is about
-	// unloading a model. Default: `deny`.
+	// Whether clients may change which models nodes have and which are loaded: `allow` or `deny`.
+	// It is about `/api/pull`, `push`, `create`, `copy`, `delete`, `blobs`, and about unloading.
+	// Default: `deny`.
 	Manage string `json:"manage,omitempty"`
+
+	// The names of the nodes whose models this site's clients change. One that there is not yet may
+	// be found later. Default: all.
+	ManageTo []string `json:"manage_to,omitempty"`
+
+	// Who says which of these nodes a request is for: with `client`, a request may name them in the
+	// header `X-Ollama-Nodes` or as `?nodes=a,b`. Default: it is for all, and one that names nodes is
+	// refused.
+	ManageNodes string `json:"manage_nodes,omitempty"`
+
+	// On how many nodes it must succeed: with `all`, a pull or a create has failed when it has failed
+	// on one node. Default: when it has failed on every node.
+	ManageRequire string `json:"manage_require,omitempty"`
+
+	// The hosts that models are pulled from and pushed to, as they stand in their names, with their
+	// ports, such as `hf.co`. Default: `registry.ollama.ai` alone.
+	ManageRegistries []string `json:"manage_registries,omitempty"`
 
 	// Paths of routes that a newer Ollama has and the gateway does not know, such as
 	// `/api/new-thing`. Their requests go to the least busy node as they are, without
@@ -122,10 +140,6 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision finds the app and prepares the site.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	manage, err := parseManage(h.Manage)
-	if err != nil {
-		return err
-	}
 	guard, err := parseGuard(h.Guard)
 	if err != nil {
 		return err
@@ -139,10 +153,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("keys: %w", err)
 	}
 	config := gateway.SiteConfig{
-		Class: h.Class, Models: h.Models, Manage: manage, Pass: h.Pass, Keys: known, Unguarded: !guard,
+		Class: h.Class, Models: h.Models, Pass: h.Pass, Keys: known, Unguarded: !guard,
 		Adjust: adjust, Explain: h.Explain,
 	}
 	if err := h.cacheInto(&config); err != nil {
+		return err
+	}
+	if err := h.manageInto(&config); err != nil {
 		return err
 	}
 	if h.site, err = gateway.NewSite(config); err != nil {
@@ -174,7 +191,7 @@ func (h *Handler) entry(r *http.Request) gateway.Entry {
 	if at := h.listeningFor(r); at != nil {
 		e.HostRule, e.Name = at.loopback, at.name
 	}
-	if h.Tenant == "user" {
+	if h.Tenant == "user" || h.Manage == "allow" { // for the audit
 		if replacer, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 			e.User, _ = replacer.GetString("http.auth.user.id")
 		}

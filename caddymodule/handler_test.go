@@ -62,6 +62,10 @@ func TestHandler_RefusesImpossibleJSON(t *testing.T) {
 	for _, test := range []struct{ handler, want string }{
 		{`{"handler":"ollama","class":"urgent"}`, "interactive, background or batch"},
 		{`{"handler":"ollama","manage":"on"}`, "use allow or deny"},
+		{`{"handler":"ollama","manage_to":["a"]}`, "need manage to be allow"},
+		{`{"handler":"ollama","manage":"allow","manage_nodes":"all"}`, "use client"},
+		{`{"handler":"ollama","manage":"allow","manage_require":"most"}`, "use all"},
+		{`{"handler":"ollama","manage":"allow","manage_registries":["http://x"]}`, "is not a registry"},
 		{`{"handler":"ollama","models":["[a-"]}`, "not a glob"},
 		{`{"handler":"ollama","guard":"maybe"}`, "use on or off"},
 		{`{"handler":"ollama","num_ctx":"max"}`, "use pass or keep, or set max_num_ctx"},

@@ -112,12 +112,22 @@ func (f *Fleet) Lookup(ctx context.Context) {
 	}
 }
 
+// LookAtModels asks a node now for its models, and returns when the snapshot shows them, when ctx
+// ends, or after a few seconds.
+func (f *Fleet) LookAtModels(ctx context.Context, n *Node) { f.lookAt(ctx, n, tags, modelsWait) }
+
+// modelsWait is longer than lookWait: a node that has just written a model is slow for a moment, and
+// whoever was told that the model is there is to see it.
+const modelsWait = 3 * time.Second
+
 // LookAtRunners asks a node now what it has loaded, and returns when the snapshot shows it,
 // when ctx ends, or after a second.
-func (f *Fleet) LookAtRunners(ctx context.Context, n *Node) {
+func (f *Fleet) LookAtRunners(ctx context.Context, n *Node) { f.lookAt(ctx, n, ps, lookWait) }
+
+func (f *Fleet) lookAt(ctx context.Context, n *Node, k poll, wait time.Duration) {
 	done := make(chan struct{})
-	n.lookFor(ps, func() { close(done) })
-	timer := time.NewTimer(lookWait)
+	n.lookFor(k, func() { close(done) })
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-done:

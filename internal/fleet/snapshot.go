@@ -20,6 +20,7 @@ type Snapshot struct {
 	Models  map[string]*Model
 	Version string // the lowest among the nodes that are alive, "" if none is
 
+	inputs []input  // what the models are made of
 	listed []*Model // those with Nodes, as /api/tags lists them
 	mixed  bool     // not all nodes have one version
 }
@@ -158,7 +159,7 @@ func (b *build) next(nodes []*Node, configured bool, ids *identities) (s *Snapsh
 		b.inputs, b.generation = inputs, ids.generation
 	}
 	ids.mu.Unlock()
-	s.Ready, s.Models, s.listed = b.ready, b.models, b.listed
+	s.Ready, s.Models, s.listed, s.inputs = b.ready, b.models, b.listed, b.inputs
 	return s, relisted, replaced
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/coalesce"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
+	"github.com/caddy-ollama/caddy-ollama/internal/manage"
 	"github.com/caddy-ollama/caddy-ollama/internal/schedule"
 	"github.com/caddy-ollama/caddy-ollama/internal/suspect"
 )
@@ -33,6 +34,7 @@ type Engine struct {
 	cache    *cache.Cache
 	flights  *coalesce.Flights
 	texts    *batch.Flights // of embeddings
+	jobs     *manage.Jobs   // pulls, pushes and creates
 	log      *slog.Logger
 	observer Observer
 	via      string // names this engine in Via headers
@@ -74,6 +76,7 @@ func newEngine(log *slog.Logger, choose schedule.Choice) *Engine {
 	e.queue = schedule.NewQueue(f, choose, e.loader)
 	e.flights = coalesce.New(coalesce.Base{Context: ctx, Jobs: &e.pumps})
 	e.texts = batch.New(batch.Base{Context: ctx, Jobs: &e.pumps})
+	e.jobs = manage.NewJobs(manage.Base{Context: ctx, Running: &e.pumps, Done: e.managed})
 	e.cache = cache.New(cache.Base{
 		Context: ctx, Jobs: &e.pumps, Log: log, Watch: watcher{e}, Excusable: excusable,
 		VersionAt:  func(node string) string { return f.Snapshot().VersionAt(node) },

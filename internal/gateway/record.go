@@ -103,6 +103,9 @@ type Observer interface {
 	// the first of them waited for others and for a slot.
 	Gathered(model string, texts int, waited time.Duration)
 
+	// Managed is told of each request that changes models, also of those that may not.
+	Managed(operation string, outcome Outcome)
+
 	cache.Watcher
 	schedule.Observer
 	fleet.Observer
@@ -122,6 +125,8 @@ func (unobserved) Retried(attempt.Outcome, string)              {}
 func (unobserved) Loaded(string, string, string, time.Duration) {}
 
 func (unobserved) Gathered(string, int, time.Duration) {}
+
+func (unobserved) Managed(string, Outcome) {}
 
 func (unobserved) CacheOperated(string, string, time.Duration) {}
 func (unobserved) CacheEvicted(string, string)                 {}
@@ -199,7 +204,14 @@ func outcomeOf(err error, status int) Outcome {
 		refused  *call.StatusError
 		unloaded *attempt.LoadError
 	)
+	var managed *managedError
 	switch {
+	case errors.As(err, &managed) && status == http.StatusInternalServerError:
+		return UpstreamError
+	case errors.As(err, &managed) && status == http.StatusGatewayTimeout:
+		return Timeout
+	case errors.As(err, &managed) && status == http.StatusServiceUnavailable:
+		return UpstreamError
 	case errors.Is(err, call.ErrNotCached):
 		return ClientError // it asked for that
 	case errors.As(err, &unloaded) && unloaded.Code != http.StatusNotFound && unloaded.Code != http.StatusServiceUnavailable:

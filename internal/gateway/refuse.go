@@ -96,6 +96,16 @@ func (q *request) refuse(err error) {
 		dialect = bad.Dialect // a node words some refusals natively on every route
 	}
 	contentType, body := wire.ErrorBody(dialect, ref.status, ref.message, ref.early)
+	var managed *managedError
+	if errors.As(err, &managed) && managed.bare {
+		q.w.Header().Set("Content-Type", "application/json")
+		q.head(ref.status)
+		if q.wantsStream {
+			_ = http.NewResponseController(q.w).Flush() // without a length, as a node
+		}
+		q.w.Write(body)
+		return
+	}
 	q.answer(ref.status, contentType, body)
 }
 
@@ -147,6 +157,7 @@ func meaning(err error) refusal {
 		fault    *attempt.Fault
 		refused  *call.StatusError
 		unloaded *attempt.LoadError
+		managed  *managedError
 	)
 	if ref, ok := keyRefusal(err); ok {
 		return ref
@@ -158,6 +169,8 @@ func meaning(err error) refusal {
 		return refusal{status: http.StatusNotFound, message: unknown.message}
 	case errors.As(err, &denied):
 		return refusal{status: http.StatusForbidden, message: denied.message}
+	case errors.As(err, &managed):
+		return refusal{status: managed.status, message: managed.message}
 
 	case errors.Is(err, attempt.ErrDeadly):
 		return refusal{status: http.StatusBadRequest, message: "this request is refused for ten minutes: two Ollama nodes went down while it was the only one that ran on both"}

@@ -16,10 +16,11 @@ import (
 
 // A Site is what concerns who asks: one place where the gateway is mounted.
 type Site struct {
-	class  call.Class
-	models []string // globs of normalised short names; none: all
-	manage bool
-	passed []string // paths
+	class      call.Class
+	models     []string // globs of normalised short names; none: all
+	manage     bool
+	management managing
+	passed     []string // paths
 
 	keys      *keys.Keys // nil: anybody may ask
 	unguarded bool
@@ -34,10 +35,11 @@ type Site struct {
 
 // SiteConfig is what an operator wishes of a site. The zero value works.
 type SiteConfig struct {
-	Class  string   // interactive (default), background or batch
-	Models []string // globs of normalised short names. Default: all
-	Manage bool     // allows what changes a node: so far only to unload a model
-	Pass   []string // further paths, whose requests go unseen to one node. Default: none
+	Class    string       // interactive (default), background or batch
+	Models   []string     // globs of normalised short names. Default: all
+	Manage   bool         // allows what changes which models nodes have, and which are loaded
+	Managing ManageConfig // how, where it is allowed
+	Pass     []string     // further paths, whose requests go unseen to one node. Default: none
 
 	// Keys are who may ask; the name of a key is the tenant. Default: anybody may, unnamed.
 	Keys *keys.Keys
@@ -76,8 +78,13 @@ func NewSite(c SiteConfig) (*Site, error) {
 	if err != nil {
 		return nil, err
 	}
+	managing, err := newManaging(c.Managing)
+	if err != nil {
+		return nil, err
+	}
 	s := &Site{
-		class: class, manage: c.Manage, keys: c.Keys, unguarded: c.Unguarded, adjust: c.Adjust, explain: c.Explain,
+		management: managing,
+		class:      class, manage: c.Manage, keys: c.Keys, unguarded: c.Unguarded, adjust: c.Adjust, explain: c.Explain,
 		ttl: c.TTL, tenancy: tenancy, clientTTL: c.ClientTTL, tags: c.Tags,
 	}
 	for _, glob := range c.Models {

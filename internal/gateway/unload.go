@@ -11,6 +11,7 @@ import (
 // unload frees a model on every node that holds its runner. A node that does not hold it
 // answers the same, so one is asked in any case: its words are the answer.
 func (q *request) unload(c *call.Call) error {
+	q.managed = &management{operation: opUnload, model: c.Request.Model.Short(), began: q.began}
 	if !q.site.manage {
 		return &forbidden{"unloading a model is not allowed here; ask the operator of this gateway"}
 	}
@@ -41,6 +42,13 @@ func (q *request) unload(c *call.Call) error {
 		})
 	}
 	asked.Wait()
+	for i, n := range nodes {
+		word := " ok"
+		if errs[i] != nil {
+			word = " failed"
+		}
+		q.managed.nodes = append(q.managed.nodes, n.Name()+word)
+	}
 	// One node that could not be asked still holds the model: that is the answer then.
 	for _, err := range errs {
 		if err != nil {

@@ -46,6 +46,7 @@ type request struct {
 	tenant    string // whose verified key the request presents, "" on a site without keys
 	record    *Record
 	call      *call.Call      // of an inference request, once admitted
+	managed   *management     // of a request that changes models, or unloads one
 	awaited   *awaited        // nil: the body comes unasked
 	trace     *tracing.Parent // nil: there is none
 	asked     time.Time       // when an answer was asked for, of a request whose spans are recorded
@@ -104,6 +105,12 @@ func (q *request) serve() {
 		return
 	}
 	defer q.engine.leave()
+	if q.route.Access == wire.Manage {
+		q.managed = &management{operation: q.route.Operation.String(), began: q.began}
+		if q.r.Method == http.MethodHead {
+			q.managed.operation = opBlobHead
+		}
+	}
 	var err error
 	q.tenant, err = q.identify()
 	q.record.Tenant = q.tenant
@@ -113,8 +120,10 @@ func (q *request) serve() {
 	case err != nil: // who asks may not
 	case q.passes:
 		err = q.pass()
-	case q.route.Access == wire.Cloud, q.route.Access == wire.Manage:
+	case q.route.Access == wire.Cloud:
 		err = q.forbidden()
+	case q.route.Access == wire.Manage:
+		err = q.manage()
 	case q.route.Access == wire.Read:
 		err = q.read()
 	case q.route.Operation == wire.Batch:
@@ -219,6 +228,10 @@ func (q *request) settle() {
 	}
 	if rec.Outcome == ClientCanceled {
 		rec.Phase = q.phase()
+	}
+	if q.managed != nil {
+		q.managed.outcome = rec.Outcome
+		q.engine.audit(q.r.Context(), q.managed, q.who(), rec.RequestID)
 	}
 	if q.call == nil {
 		return

@@ -1,4 +1,10 @@
-// Package manage changes the models of many nodes as if they were one.
+// Package manage changes which models nodes have: one request of a client, done on many nodes.
+//
+// A Job is a pull, a push or a create that runs on some nodes; many may follow it, each at its own
+// pace, as one stream of progress or node by node. Each asks nodes for what is done at once. What
+// nodes say is made safe for clients here: it may hold their paths and addresses.
+//
+// manage knows nothing of HTTP servers, dialects, queues or of who may ask, and chooses no node.
 package manage
 
 import (
@@ -6,7 +12,7 @@ import (
 	"net/url"
 )
 
-// A Node is what management needs of one.
+// A Node is one Ollama server.
 type Node interface {
 	Name() string
 	URL() *url.URL

@@ -29,6 +29,7 @@ type Metrics struct {
 	choices    *prometheus.CounterVec
 	overflow   *prometheus.CounterVec
 	panics     prometheus.Counter
+	managed    *prometheus.CounterVec
 	waits      map[call.Class]map[string]prometheus.Observer // not changed
 	models     *names
 	collectors []prometheus.Collector
@@ -47,7 +48,8 @@ func New(state func() gateway.State) *Metrics {
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "panics_total", Help: "Panics while a request was answered: each is a fault of the gateway.",
 		}),
-		waits: make(map[call.Class]map[string]prometheus.Observer),
+		managed: counter("model_management_total", "Requests to change which models nodes have, by their one outcome.", "operation", "outcome"),
+		waits:   make(map[call.Class]map[string]prometheus.Observer),
 	}
 	m.models = newNames(modelLimit, m.overflow.WithLabelValues("model"))
 	latency := m.overflow.WithLabelValues("latency")
@@ -56,6 +58,11 @@ func New(state func() gateway.State) *Metrics {
 	for _, reason := range schedule.Choices {
 		m.choices.WithLabelValues(reason)
 	}
+	for _, operation := range gateway.Managing {
+		for _, outcome := range gateway.Outcomes {
+			m.managed.WithLabelValues(operation, string(outcome))
+		}
+	}
 	waits := histogram("queue_wait_seconds", "Time that calls waited for a slot, loads of models among it, by how the wait ended.", waitBuckets, "class", "result")
 	for _, class := range call.Classes {
 		m.waits[class] = make(map[string]prometheus.Observer)
@@ -63,7 +70,7 @@ func New(state func() gateway.State) *Metrics {
 			m.waits[class][result] = waits.WithLabelValues(class.String(), result)
 		}
 	}
-	m.collectors = []prometheus.Collector{m.choices, m.overflow, m.panics, waits, buildInfo(), &gauges{m}}
+	m.collectors = []prometheus.Collector{m.choices, m.overflow, m.panics, m.managed, waits, buildInfo(), &gauges{m}}
 	m.collectors = append(m.collectors, m.requests.collectors()...)
 	m.collectors = append(m.collectors, m.nodes.collectors()...)
 	m.collectors = append(m.collectors, m.caching.collectors()...)
@@ -83,6 +90,11 @@ func (m *Metrics) Register(r prometheus.Registerer) error {
 		}
 	}
 	return nil
+}
+
+// Managed implements gateway.Observer.
+func (m *Metrics) Managed(operation string, outcome gateway.Outcome) {
+	m.managed.WithLabelValues(operation, string(outcome)).Inc()
 }
 
 // Panicked implements gateway.Observer.

@@ -95,6 +95,13 @@ func (n ModelName) Short() string {
 	return strings.TrimPrefix(own, defaultNamespace+"/")
 }
 
+// Host is the registry that the model comes from, in lower case, with its port if the name has
+// one; "" for no model.
+func (n ModelName) Host() string {
+	host, _, _ := strings.Cut(n.key, "/")
+	return host
+}
+
 // Cloud tells whether the name asks for the hosted service: prompt and answer would leave the
 // building.
 func (n ModelName) Cloud() bool { return n.cloud }
