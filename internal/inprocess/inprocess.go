@@ -85,7 +85,8 @@ func (t *Transport) run(e *exchange, r *http.Request) (err error) {
 			err = ErrAborted
 		default:
 			err = ErrAborted
-			t.log.ErrorContext(r.Context(), "a handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			// Not its value, which may hold what a client sent.
+			t.log.ErrorContext(r.Context(), "a handler panicked", "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 		}
 	}()
 	t.handler.ServeHTTP(e, r)
