@@ -164,6 +164,7 @@ func TestPull_ClientThatLeavesCancelsAllNodes(t *testing.T) {
 		if _, err := resp.Body.Read(make([]byte, 1000)); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // both nodes are at it
 		cancel()
 		io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()

@@ -150,7 +150,7 @@ func (c *conn) exchangeStreamed(r *http.Request) (*http.Response, error) {
 
 // stopSending ends the sender, which waits for the node or for the body.
 func (c *conn) stopSending(r *http.Request, sent <-chan error) {
-	_ = c.net.SetWriteDeadline(time.Unix(1, 0)) // long past
+	_ = c.net.SetWriteDeadline(time.Now())
 	_ = r.Body.Close()
 	<-sent
 }
