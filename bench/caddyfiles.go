@@ -15,6 +15,7 @@ type caddyfileFields struct {
 	Cache  []string // what stands in the block cache; nil: no such block
 	Shared bool     // all clients of all gateways share their answers
 	Body   string   // what plain Caddy answers to everything; "": it asks the nodes
+	Dir    string   // of the bench's files
 }
 
 // plainCaddyfile is what the two proxies run: the same server, and in it either handler. The

@@ -53,11 +53,12 @@ type sample struct {
 	fault   error
 
 	lasted time.Duration
-	calls  []time.Duration // sorted: from a request to the end of its answer
-	firsts []time.Duration // sorted: from a request to its first record
-	ages   []time.Duration // sorted: from a record's stamp to its arrival
-	gaps   []time.Duration // sorted: from a record's arrival at the first client that has it to that at each one
-	embeds []time.Duration // sorted: from a request for vectors to its answer
+	calls  []time.Duration            // sorted: from a request to the end of its answer
+	firsts []time.Duration            // sorted: from a request to its first record
+	ages   []time.Duration            // sorted: from a record's stamp to its arrival
+	gaps   []time.Duration            // sorted: from a record's arrival at the first client that has it to that at each one
+	embeds []time.Duration            // sorted: from a request for vectors to its answer
+	pages  map[string][]time.Duration // sorted: from a request for a page to its end, by the page's name
 
 	account // what the nodes did for it
 
@@ -91,6 +92,9 @@ func (s *sample) settle() {
 	slices.Sort(s.ages)
 	slices.Sort(s.gaps)
 	slices.Sort(s.embeds)
+	for _, took := range s.pages {
+		slices.Sort(took)
+	}
 }
 
 func (s *sample) add(o *sample) {
@@ -107,6 +111,9 @@ func (s *sample) add(o *sample) {
 	s.ages = append(s.ages, o.ages...)
 	s.gaps = append(s.gaps, o.gaps...)
 	s.embeds = append(s.embeds, o.embeds...)
+	for name, took := range o.pages {
+		s.tookFor(name, took...)
+	}
 }
 
 // run puts one turn of the load on a peer. Prompts are numbered from *nonce on.
@@ -128,7 +135,7 @@ func (l load) run(ctx context.Context, p *peer, nodes []int, nonce *uint64) (*sa
 	start := make(chan struct{})
 	warmUntil := time.Now().Add(warmTime)
 	for i := range workers {
-		w := &worker{load: l, client: client{ctx: ctx, addr: p.addrs[i%len(p.addrs)], made: made}, nonce: *nonce + uint64(i)<<32}
+		w := &worker{load: l, client: client{ctx: ctx, addr: p.addrs[i%len(p.addrs)], made: made}, nonce: *nonce + uint64(i)<<32, pages: p.pages}
 		workers[i] = w
 		warm.Add(1)
 		done.Go(func() { // ends with its answers, or with ctx
@@ -191,6 +198,8 @@ type worker struct {
 	load   load
 	client client
 	nonce  uint64
+	pages  []page // that it asks for instead, in turn
+	visits int
 	sample sample
 }
 
@@ -205,6 +214,7 @@ func (w *worker) warmUp(ctx context.Context, until time.Time) {
 	}
 	w.sample.answers, w.sample.records, w.sample.bytes = 0, 0, 0
 	w.sample.calls, w.sample.firsts = w.sample.calls[:0], w.sample.firsts[:0]
+	clear(w.sample.pages)
 }
 
 func (w *worker) measure(ctx context.Context) {
@@ -237,6 +247,10 @@ func (w *worker) next(rate int) prompt {
 const failurePause = 5 * time.Millisecond
 
 func (w *worker) ask(ctx context.Context, rate int, o *observer) {
+	if w.pages != nil {
+		w.visit(ctx)
+		return
+	}
 	p := w.next(rate)
 	o.records, o.bytes = 0, 0
 	begun := time.Now()

@@ -40,9 +40,9 @@ func run(args []string, stdout, stderr io.Writer) error {
 	names := flags.String("scenarios", "all", "comma-separated `names`, or parts of names")
 	duration := flags.Duration("duration", 2*time.Second, "of each measurement of a rate")
 	words := flags.Int("words", 8, "of an unstreamed answer: what a node streams to the gateway as so many records")
-	quick := flags.Bool("quick", false, "about a minute: two rounds of shorter loads, and neither faults nor idle clients nor routing nor the cache nor what is answered together nor telemetry unless they are named")
+	quick := flags.Bool("quick", false, "about a minute: two rounds of shorter loads, and neither faults nor idle clients nor routing nor the cache nor what is answered together nor telemetry nor the blog unless they are named")
 	out := flags.String("out", "", "a `file` for the report, besides the standard output")
-	profile := flags.String("profile", "", "a `directory` for CPU and heap profiles of rate-64, records-64, cache-call-64, cache-stream-100, cache-miss-64, coalesce-frames, coalesce-1000 and the telemetry ones")
+	profile := flags.String("profile", "", "a `directory` for CPU and heap profiles of rate-64, records-64, cache-call-64, cache-stream-100, cache-miss-64, coalesce-frames, coalesce-1000, the telemetry ones and pages of the blog")
 	keep := flags.Bool("keep", false, "keep the directory with logs and Caddyfiles: the last scenario's")
 	played := roleFlags(flags)
 	if err := flags.Parse(args); err != nil {
@@ -146,7 +146,7 @@ type bench struct {
 
 // measure measures whatever was chosen.
 func (b *bench) measure(ctx context.Context, what selection) (all results, err error) {
-	for _, sc := range slices.Concat(what.scenarios, what.caches, what.sharings, what.watchings) {
+	for _, sc := range slices.Concat(what.scenarios, what.caches, what.sharings, what.watchings, what.blogs) {
 		r, err := b.run(ctx, sc)
 		if err != nil {
 			return all, fmt.Errorf("%s: %w", sc.name, err)
@@ -220,6 +220,11 @@ func (b *bench) run(ctx context.Context, sc scenario) (r result, err error) {
 		return r, nil
 	} else if err != nil {
 		return result{}, err
+	}
+	if sc.before != nil {
+		if err := sc.before(ctx, f); err != nil {
+			return result{}, err
+		}
 	}
 
 	peers := f.among(sc.peers())

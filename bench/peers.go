@@ -46,8 +46,9 @@ type peer struct {
 	admin string // path of the admin socket, if it is a Caddy
 	cold  bool   // its nodes have no model loaded
 
-	fixed  bool // it answers everything with the answer to the first known prompt
-	stores bool // it answers known prompts without a node
+	fixed  bool   // it answers everything with the answer to the first known prompt
+	stores bool   // it answers known prompts without a node
+	pages  []page // what clients ask it for, in turn; nil: they chat
 }
 
 // A fleet is the nodes and all peers before them, in processes of their own.
@@ -66,14 +67,15 @@ const nodeCount = 4
 
 // A setup is what a fleet is made of.
 type setup struct {
-	node    []string   // what makes a child of this program a node
-	each    [][]string // the same, of single nodes
-	single  bool       // there is one node, and not nodeCount
-	cold    bool       // the nodes begin without a model loaded
-	proxies []string   // the peers besides direct
-	config  *template.Template
-	slots   int                 // of a node, for the gateway
-	answers func(*client) error // asks a peer something and checks the answer
+	node     []string   // what makes a child of this program a node
+	each     [][]string // the same, of single nodes
+	single   bool       // there is one node, and not nodeCount
+	nodeless bool       // there is none
+	cold     bool       // the nodes begin without a model loaded
+	proxies  []string   // the peers besides direct
+	config   *template.Template
+	slots    int                 // of a node, for the gateway
+	answers  func(*client) error // asks a peer something and checks the answer
 
 	counts func(addr string) (account, error) // what a node has done so far; nil: nobody asks
 
@@ -82,6 +84,8 @@ type setup struct {
 	caches map[string][]string // what stands in the block cache of the gateways that have one
 	body   string              // what plain Caddy answers to everything; "": it asks the nodes
 	redis  bool                // there is a redis-server
+
+	furnish func(ctx context.Context, dir string) error // makes the files that the proxies need; nil: they need none
 }
 
 // plainSetup has nodes that answer at once, and both proxies.
@@ -101,8 +105,16 @@ func startFleet(ctx context.Context, binary, dir string, with setup, lost func(e
 	}()
 	all := &peer{name: direct}
 	count := nodeCount
-	if with.single {
+	switch {
+	case with.nodeless:
+		count = 0
+	case with.single:
 		count = 1
+	}
+	if with.furnish != nil {
+		if err := with.furnish(ctx, dir); err != nil {
+			return nil, err
+		}
 	}
 	for i := range count {
 		n, addr, err := f.startNode(i, anyPort)
@@ -286,7 +298,7 @@ func (f *fleet) startCaddy(ctx context.Context, name, binary string, nodes []str
 	var text bytes.Buffer
 	if err := f.setup.config.Execute(&text, caddyfileFields{
 		Admin: p.admin, Port: port, Gateway: isGateway(name), Nodes: nodes, Slots: f.setup.slots,
-		Words: f.setup.words[name], Site: f.setup.sites[name], Cache: cache, Shared: f.setup.redis, Body: f.setup.body,
+		Words: f.setup.words[name], Site: f.setup.sites[name], Cache: cache, Shared: f.setup.redis, Body: f.setup.body, Dir: f.dir,
 	}); err != nil {
 		return nil, nil, err
 	}
@@ -347,7 +359,7 @@ func (p *peer) ready(ctx context.Context, proc *process, nodes int, answers func
 
 // knowsNodes asks the gateway's admin API whether the nodes are up with their model loaded.
 func (p *peer) knowsNodes(ctx context.Context, nodes int) error {
-	if !isGateway(p.name) {
+	if !isGateway(p.name) || nodes == 0 {
 		return nil
 	}
 	resp, err := p.ask(ctx, "/ollama/nodes")

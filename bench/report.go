@@ -69,7 +69,11 @@ func writeGoals(out *printer, all results) {
 			if f.must == 0 {
 				continue
 			}
-			_, ratios := f.values(r.rounds, gateway)
+			values, ratios := f.values(r.rounds, gateway)
+			against, spell := ", "+f.against(), ratio
+			if f.absolute {
+				ratios, against, spell = values, "", number
+			}
 			sign := "<="
 			if f.more {
 				sign = ">="
@@ -79,10 +83,10 @@ func writeGoals(out *printer, all results) {
 				row = strconv.Itoa(f.row)
 			}
 			if f.bar > 0 {
-				bar = sign + " " + ratio(f.bar)
+				bar = sign + " " + spell(f.bar)
 			}
-			out.print("| %s | %s | %s, %s | **%s** %s | %s %s | %s | %s |\n", row, r.scenario.name, f.name, f.against(),
-				ratio(median(ratios)), span(ratios, ratio), sign, ratio(f.must), bar, f.verdict(median(ratios)))
+			out.print("| %s | %s | %s%s | **%s** %s | %s %s | %s | %s |\n", row, r.scenario.name, f.name, against,
+				spell(median(ratios)), span(ratios, spell), sign, spell(f.must), bar, f.verdict(median(ratios)))
 		}
 		if r.scenario.load.stream {
 			_, cut := r.failures(gateway)

@@ -23,6 +23,8 @@ type scenario struct {
 	rows  []string // the peers that are measured, as they stand in the report; nil: order
 	warm  []string // of these, who is asked all known prompts first
 
+	before func(context.Context, *fleet) error // readies the fleet for the rounds
+
 	told  func([]round) string                          // what its samples say together
 	after func(context.Context, *fleet) (string, error) // tells what else there is to say
 }
@@ -45,10 +47,11 @@ func (sc scenario) turn(ctx context.Context, f *fleet, p *peer, nonce *uint64) (
 
 // A figure is one number of a sample, and a goal for its ratio if it has one.
 type figure struct {
-	name  string
-	value func(s, direct *sample) float64 // direct is the nodes' own sample of the same round
-	base  string                          // whose value the ratio is to; caddy if empty
-	plain bool                            // no ratio
+	name     string
+	value    func(s, direct *sample) float64 // direct is the nodes' own sample of the same round
+	base     string                          // whose value the ratio is to; caddy if empty
+	plain    bool                            // no ratio
+	absolute bool                            // the limits are of the value itself, not of its ratio
 
 	row       int     // of the goals; 0: of none
 	must, bar float64 // limits of the ratio, 0 for none
@@ -208,6 +211,8 @@ func added(f figure) figure {
 func plain(f figure) figure { f.plain = true; return f }
 
 func more(f figure) figure { f.more = true; return f }
+
+func absolute(f figure) figure { f.absolute = true; return f }
 
 func againstDirect(f figure) figure { return against(direct, f) }
 

@@ -16,10 +16,11 @@ type selection struct {
 	hoards    []hoard
 	sharings  []scenario
 	watchings []scenario
+	blogs     []scenario
 }
 
 func everything(s settings) selection {
-	return selection{scenarios(s), drills(), crowds(s.quick), routings(), cacheScenarios(s), hoards(s.quick), sharingScenarios(s), telemetryScenarios(s)}
+	return selection{scenarios(s), drills(), crowds(s.quick), routings(), cacheScenarios(s), hoards(s.quick), sharingScenarios(s), telemetryScenarios(s), blogScenarios(s)}
 }
 
 func (s *selection) names() (names []string) {
@@ -44,7 +45,7 @@ func (s *selection) names() (names []string) {
 	for _, sc := range s.sharings {
 		names = append(names, sc.name)
 	}
-	for _, sc := range s.watchings {
+	for _, sc := range slices.Concat(s.watchings, s.blogs) {
 		names = append(names, sc.name)
 	}
 	return names
@@ -66,6 +67,7 @@ func (s *selection) choose(parts string) error {
 	s.caches = slices.DeleteFunc(s.caches, func(sc scenario) bool { return other(sc.name) })
 	s.hoards = slices.DeleteFunc(s.hoards, func(h hoard) bool { return other(h.name) })
 	s.sharings = slices.DeleteFunc(s.sharings, func(sc scenario) bool { return other(sc.name) })
+	s.blogs = slices.DeleteFunc(s.blogs, func(sc scenario) bool { return other(sc.name) })
 	s.watchings = slices.DeleteFunc(s.watchings, func(sc scenario) bool { return other(sc.name) })
 	if len(s.names()) == 0 {
 		return fmt.Errorf("no scenario %q; there are %s", parts, strings.Join(all, ", "))
@@ -75,7 +77,7 @@ func (s *selection) choose(parts string) error {
 
 // results are what a selection has shown.
 type results struct {
-	scenarios []result // those of the cache and of what is answered together, too
+	scenarios []result // those of the cache, of what is answered together, of telemetry and of the blog, too
 	drills    []drillResult
 	crowds    []crowdResult
 	routings  []routingResult

@@ -2,16 +2,19 @@ package caddymodule
 
 import (
 	"database/sql"
-	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	_ "modernc.org/sqlite" // the driver
 
-	"github.com/caddy-ollama/caddy-ollama/blog"
+	"github.com/caddy-ollama/caddy-ollama/blog/people"
 	"github.com/caddy-ollama/caddy-ollama/internal/pgtest"
 )
 
@@ -43,6 +46,52 @@ func (f *blogFront) comesBack() {
 	if up := f.scraped("blog_database_up"); up != 1 {
 		f.Errorf("the database is up: %v, want 1", up)
 	}
+}
+
+// signIn is the cookie of the first author.
+func (f *blogFront) signIn() string {
+	f.Helper()
+	s := f.database().store
+	authors, err := s.Authors(f.Context())
+	if err != nil || len(authors) == 0 {
+		f.Fatalf("authors: %v, %v", authors, err)
+	}
+	p := people.New(s)
+	token, err := p.NewLink(f.Context(), authors[0].ID, time.Now())
+	if err != nil {
+		f.Fatal(err)
+	}
+	resp, text := f.send("", "/login/link", url.Values{"token": {token}})
+	if len(resp.Cookies()) == 0 {
+		f.Fatalf("signing in: %d %s", resp.StatusCode, text)
+	}
+	return resp.Cookies()[0].Name + "=" + resp.Cookies()[0].Value
+}
+
+// send sends a form as a browser does, and follows no redirect.
+func (f *blogFront) send(cookie, path string, form url.Values) (*http.Response, string) {
+	f.Helper()
+	r, err := http.NewRequestWithContext(f.Context(), http.MethodPost, "http://"+f.address+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		f.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Sec-Fetch-Site", "same-origin")
+	if cookie != "" {
+		r.Header.Set("Cookie", cookie)
+	}
+	c := *f.http
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	resp, err := c.Do(r)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return resp, string(text)
 }
 
 // lockFile keeps everybody else from an SQLite database, as another program would.
@@ -114,18 +163,37 @@ func TestMatrix_ALockedDatabaseOfTheBlogCostsWritesOnly(t *testing.T) {
 	f := newBlogFront(t, "ollama {\nnode "+startNode(t, fast("m"))+"\n}", "database sqlite "+path)
 	f.ready()
 	p := f.write("Before", "Body.")
+	session := f.signIn()
 	unlock := lockFile(t, path)
 	if status, _ := f.get(p.Path()); status != http.StatusOK {
 		t.Errorf("a post: %d", status)
 	}
 	f.proxyAnswers()
-	if err := f.database().store.DeletePost(t.Context(), p.ID, p.Created); !errors.Is(err, blog.ErrBusy) {
-		t.Errorf("a write: %v, want %v", err, blog.ErrBusy)
+	for path, form := range map[string]url.Values{
+		"/create":                          {"do": {"publish"}, "title": {"Amid"}, "body": {"What was *typed*."}},
+		fmt.Sprintf("/post/%d/edit", p.ID): {"version": {fmt.Sprint(p.Version)}, "title": {"Amid"}, "body": {"What was *typed*."}},
+	} {
+		failed := f.scraped("blog_database_errors_total")
+		resp, text := f.send(session, path, form)
+		if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" ||
+			!strings.Contains(text, "Amid") || !strings.Contains(text, "What was *typed*.") {
+			t.Errorf("%s: %d %v %s, want 503, Retry-After and what was typed", path, resp.StatusCode, resp.Header, text)
+		}
+		if n := f.scraped("blog_database_errors_total"); n != failed+1 {
+			t.Errorf("%s: errors counted: %v, want %v", path, n, failed+1)
+		}
 	}
 	f.proxyAnswers()
 	unlock()
-	if err := f.database().store.DeletePost(t.Context(), p.ID, p.Created); err != nil {
-		t.Errorf("a write afterwards: %v", err)
+	if status, text := f.get(p.Path()); status != http.StatusOK || strings.Contains(text, "Amid") {
+		t.Errorf("the post afterwards: %d %s", status, text)
+	}
+	resp, text := f.send(session, "/create", url.Values{"do": {"publish"}, "title": {"Afterwards"}, "body": {"Body."}})
+	if resp.StatusCode != http.StatusSeeOther {
+		t.Fatalf("a write afterwards: %d %s", resp.StatusCode, text)
+	}
+	if status, text := f.get(resp.Header.Get("Location")); status != http.StatusOK || !strings.Contains(text, "Afterwards") {
+		t.Errorf("what was written afterwards: %d %s", status, text)
 	}
 }
 

@@ -9,23 +9,41 @@ import (
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/blog"
+	"github.com/caddy-ollama/caddy-ollama/internal/pgtest"
 )
 
 // BenchmarkRead is what pages ask for, with 10,000 posts of some 300 words from 5,000 different ones.
 func BenchmarkRead(b *testing.B) {
-	s, err := OpenSQLite(filepath.Join(b.TempDir(), "blog.db"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	if err := s.Migrate(b.Context()); err != nil {
-		b.Fatal(err)
-	}
+	b.Run("SQLite", func(b *testing.B) {
+		s, err := OpenSQLite(filepath.Join(b.TempDir(), "blog.db"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer s.Close()
+		if err := s.Migrate(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := s.write.Exec("PRAGMA synchronous = OFF"); err != nil { // only for the filling
+			b.Fatal(err)
+		}
+		benchmarkRead(b, s)
+	})
+	b.Run("PostgreSQL", func(b *testing.B) {
+		s, err := OpenPostgres(pgtest.Start(b).Database())
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer s.Close()
+		if err := s.Migrate(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		benchmarkRead(b, s)
+	})
+}
+
+func benchmarkRead(b *testing.B, s blog.Store) {
 	a, err := s.CreateAuthor(b.Context(), blog.Author{Name: "ann"})
 	if err != nil {
-		b.Fatal(err)
-	}
-	if _, err := s.write.Exec("PRAGMA synchronous = OFF"); err != nil { // only for the filling
 		b.Fatal(err)
 	}
 	random := rand.New(rand.NewPCG(1, 2))

@@ -102,6 +102,54 @@ func TestImport_UpdatesTheSamePostAndSparesOthers(t *testing.T) {
 	}
 }
 
+// What says no id, or one that is another post's, is not made again either.
+func TestImport_TwiceChangesNothing(t *testing.T) {
+	s := openFile(t, filepath.Join(t.TempDir(), "blog.db"))
+	files := map[string]string{
+		"1-nothing.md":      "---\ntitle: Weekly\n---\nfirst",
+		"2-same-title.md":   "---\ntitle: Weekly\n---\nsecond",
+		"3-twin.md":         "---\ntitle: Weekly\n---\nsecond",
+		"4-created.md":      "---\ntitle: Weekly\ncreated: 2019-05-04\n---\nthird",
+		"5-same-moment.md":  "---\ntitle: Weekly\ncreated: 2019-05-04\n---\nfourth",
+		"6-draft.md":        "---\ntitle: Weekly\ndraft: true\n---\nfirst",
+		"7-id.md":           "---\ntitle: Weekly\nid: 100\n---\nfirst",
+		"8-id-taken.md":     "---\ntitle: Weekly\nid: 100\ncreated: 2018-01-01\n---\nfifth",
+		"9-slug.md":         "---\ntitle: Other\nslug: Some Where\ntags: [b, A]\n---\n",
+		"10-unpublished.md": "---\ntitle: Other\nid: 7000\ncreated: 2018-01-01\n---\n",
+	}
+	if got, err := importInto(t, s, files); err != nil || got != (blog.Imported{Created: 10}) {
+		t.Fatalf("imported %+v, %v", got, err)
+	}
+	before, changes := everything(t, s), changesOf(t, s)
+	if got, err := importInto(t, s, files); err != nil || got != (blog.Imported{Unchanged: 10}) {
+		t.Errorf("imported again %+v, %v", got, err)
+	}
+	if diff := cmp.Diff(before, everything(t, s)); diff != "" || changesOf(t, s) != changes {
+		t.Errorf("posts after the second import (-want +got):\n%s", diff)
+	}
+
+	files["1-nothing.md"] += " and more" // may be another post, and is one then
+	files["5-same-moment.md"] += " and more"
+	files["10-unpublished.md"] += " and more"
+	if got, err := importInto(t, s, files); err != nil || got != (blog.Imported{Created: 1, Updated: 2, Unchanged: 7}) {
+		t.Errorf("imported after changes %+v, %v", got, err)
+	}
+	for _, p := range everything(t, s) {
+		if p.Title == "Other" && p.ID == 7000 && (p.Body != " and more" || !p.Published.Equal(noon.Add(time.Hour).Truncate(time.Microsecond))) {
+			t.Errorf("the updated post: %+v", p)
+		}
+	}
+}
+
+func changesOf(t *testing.T, s blog.Store) int64 {
+	t.Helper()
+	n, err := s.Changes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 func TestImport_OfElsewhere(t *testing.T) {
 	s := openFile(t, filepath.Join(t.TempDir(), "blog.db"))
 	got, err := importInto(t, s, map[string]string{

@@ -6,9 +6,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/caddy-ollama/caddy-ollama/blog"
 	"github.com/caddy-ollama/caddy-ollama/internal/pgtest"
@@ -52,7 +55,13 @@ func TestMigrate_SQLiteFromEachVersion(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "blog.db")
 			copyFile(t, filepath.Join("testdata", version+".db"), path)
-			checkFurnished(t, openFile(t, path))
+			s := openFile(t, path)
+			checkFurnished(t, s)
+			fresh := openFile(t, filepath.Join(t.TempDir(), "blog.db"))
+			const schema = "SELECT coalesce(sql, name) FROM sqlite_master"
+			if diff := cmp.Diff(schemaOf(t, fresh.DB, schema), schemaOf(t, s.DB, schema)); diff != "" {
+				t.Errorf("schema of a migrated database, beside a new one's (-new +migrated):\n%s", diff)
+			}
 		})
 	}
 }
@@ -78,8 +87,33 @@ func TestMigrate_PostgreSQLFromEachVersion(t *testing.T) {
 			server.Restore(url, dump)
 			s, err := OpenPostgres(url)
 			checkFurnished(t, opened(t, s, err))
+			fresh, err := OpenPostgres(server.Database())
+			opened(t, fresh, err)
+			const schema = `SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' UNION ALL
+				SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, column_default, collation_name, identity_generation)
+				FROM information_schema.columns WHERE table_schema = 'public' UNION ALL
+				SELECT concat_ws(' ', conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint WHERE connamespace = 'public'::regnamespace`
+			if diff := cmp.Diff(schemaOf(t, fresh.DB, schema), schemaOf(t, s.DB, schema)); diff != "" {
+				t.Errorf("schema of a migrated database, beside a new one's (-new +migrated):\n%s", diff)
+			}
 		})
 	}
+}
+
+// schemaOf is what a query says of the schema, in an order that does not depend on when what was made.
+func schemaOf(t *testing.T, d *DB, query string) (lines []string) {
+	t.Helper()
+	err := d.rows(t.Context(), "read the schema", func(row scanner) error {
+		var line string
+		err := row.Scan(&line)
+		lines = append(lines, line)
+		return err
+	}, query)
+	if err != nil || len(lines) < 10 {
+		t.Fatalf("a schema of %d lines, %v", len(lines), err)
+	}
+	slices.Sort(lines)
+	return lines
 }
 
 // furnish fills a blog for testdata.

@@ -116,8 +116,9 @@ func (*postgresDialect) unindex(ctx context.Context, tx *sql.Tx, post int64) err
 	return err
 }
 
-// found has PostgreSQL look the posts up in its indexes once. It would rather read each post's terms
-// along the list, as it does not know how long they are.
+// found has PostgreSQL look the posts up in its indexes once, and go along the list until the page is
+// full. MATERIALIZED, or it would read each post's terms along the list, as it does not know how long
+// they are; IS TRUE, or it would join, and read and sort each post that has the terms.
 func (*postgresDialect) found(terms []term, inTitle bool) (string, any) {
 	var all []string
 	for _, t := range terms {
@@ -131,7 +132,7 @@ func (*postgresDialect) found(terms []term, inTitle bool) (string, any) {
 	if !inTitle {
 		match = "everything @@ %[1]s::tsquery AND NOT " + match
 	}
-	return "p.id IN (WITH f AS MATERIALIZED (SELECT post FROM post_search WHERE " + match + ") SELECT post FROM f)", strings.Join(all, " & ")
+	return "(p.id IN (WITH f AS MATERIALIZED (SELECT post FROM post_search WHERE " + match + ") SELECT post FROM f)) IS TRUE", strings.Join(all, " & ")
 }
 
 func (*postgresDialect) kind(err error) error {

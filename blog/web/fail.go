@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/blog"
 )
@@ -35,11 +37,10 @@ func (h *Handler) fail(w *statusWriter, v *visit, err error) {
 		return
 	}
 	status, t := describe(err)
-	if errors.Is(err, blog.ErrBusy) {
-		h.opts.Observer.DatabaseFailed(v.name)
-		w.Header().Set("Retry-After", "5")
-	}
-	if status >= http.StatusInternalServerError {
+	switch {
+	case errors.Is(err, blog.ErrBusy):
+		h.busy(w, v, err)
+	case status >= http.StatusInternalServerError:
 		h.opts.Log.ErrorContext(v.Context(), "the blog could not answer", "page", v.name, "error", err)
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -50,6 +51,35 @@ func (h *Handler) fail(w *statusWriter, v *visit, err error) {
 		h.opts.Log.ErrorContext(v.Context(), "the blog could not answer", "page", v.name, "error", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)
 	}
+}
+
+// busy counts a request that the database had no answer for, and says when to come again.
+func (h *Handler) busy(w http.ResponseWriter, v *visit, err error) {
+	h.opts.Observer.DatabaseFailed(v.name)
+	w.Header().Set("Retry-After", "5")
+	if h.outages.due(v.name, h.opts.Now()) {
+		h.opts.Log.WarnContext(v.Context(), "the blog's database has no answer for a page", "page", v.name, "error", err)
+	}
+}
+
+// outages are told to the log once a second for each page: every request meets them, and the
+// Observer counts all.
+type outages struct {
+	mu   sync.Mutex // guards told
+	told map[string]time.Time
+}
+
+func (o *outages) due(page string, now time.Time) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if last, ok := o.told[page]; ok && now.Sub(last) < time.Second {
+		return false
+	}
+	if o.told == nil {
+		o.told = map[string]time.Time{}
+	}
+	o.told[page] = now
+	return true
 }
 
 // describe is what an error means to a reader.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -128,13 +130,53 @@ func TestPage_LockedDatabaseIsAClearPage(t *testing.T) {
 	if len(told.failed) != 1 || told.failed[0] != "index" || len(told.served) != 1 || told.served[0] != "index Service Unavailable" {
 		t.Errorf("the observer was told %+v", told)
 	}
-	wantContains(t, "the log", log.String(), "the blog could not answer", "page=index")
+	wantContains(t, "the log", log.String(), "level=WARN", "the blog's database has no answer", "page=index")
 	if w := b.get(assetPath("style.css")); w.Code != http.StatusOK {
 		t.Errorf("the stylesheet: %d, want it without a database", w.Code)
 	}
 	other.Close()
 	if w := b.get("/"); w.Code != http.StatusOK {
 		t.Errorf("afterwards: %d, want 200", w.Code)
+	}
+}
+
+func TestOutages_AreLoggedOnceASecondForEachPage(t *testing.T) {
+	var o outages
+	var got []bool
+	for _, c := range []struct {
+		page string
+		at   time.Duration
+	}{
+		{"index", 0}, {"index", 0}, {"post", 0}, {"index", 999 * time.Millisecond}, {"index", time.Second}, {"post", time.Second}, {"post", 1500 * time.Millisecond},
+	} {
+		got = append(got, o.due(c.page, noon.Add(c.at)))
+	}
+	if want := []bool{true, false, true, false, true, true, false}; !slices.Equal(got, want) {
+		t.Errorf("logged %v, want %v", got, want)
+	}
+}
+
+// All requests of a flood are counted and get their page; the log has one line of them.
+func TestPage_AFloodWithoutADatabaseIsOneLineOfTheLog(t *testing.T) {
+	b := newBlog(t, Options{})
+	b.db.Close()
+	db, err := store.OpenSQLite(filepath.Join(t.TempDir(), "none.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var told observed
+	var log bytes.Buffer
+	if b.Handler, err = New(Options{Store: db, Observer: &told, Now: func() time.Time { return noon }, Log: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if w := b.get("/"); w.Code != http.StatusServiceUnavailable {
+			t.Fatalf("status %d, want 503", w.Code)
+		}
+	}
+	if n := strings.Count(log.String(), "\n"); n != 1 || len(told.failed) != 20 || strings.Contains(log.String(), "ERROR") {
+		t.Errorf("%d requests were counted, and the log has\n%s", len(told.failed), log.String())
 	}
 }
 

@@ -57,6 +57,7 @@ type Handler struct {
 
 	pictures *picture.Intake
 	visitors *visitors // who ask a model
+	outages  outages   // of the database
 
 	aboutHTML  string // made of Options.About
 	perSitemap int    // addresses in one file; less in tests

@@ -210,9 +210,7 @@ func (h *Handler) notStored(w http.ResponseWriter, v *visit, d draft, err error)
 		d.Problem = v.lang.text("This post is not there any more. Restore it among the deleted ones, or copy what you wrote into a new one.")
 	case errors.Is(err, blog.ErrBusy):
 		status = http.StatusServiceUnavailable
-		h.opts.Observer.DatabaseFailed(v.name)
-		h.opts.Log.ErrorContext(v.Context(), "a post could not be stored", "page", v.name, "error", err)
-		w.Header().Set("Retry-After", "5")
+		h.busy(w, v, err)
 		d.Problem = v.lang.text("The blog's database is not available, and this was not saved. It is still in this form: try again in a moment.")
 	default:
 		return err

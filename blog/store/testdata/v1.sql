@@ -210,15 +210,15 @@ INSERT INTO public.changes VALUES (4);
 -- Data for Name: goose_db_version; Type: TABLE DATA; Schema: public; Owner: -
 --
 
-INSERT INTO public.goose_db_version VALUES (1, 0, true, '2026-11-30 21:08:30.740074');
-INSERT INTO public.goose_db_version VALUES (2, 1, true, '2026-11-30 21:08:30.749677');
+INSERT INTO public.goose_db_version VALUES (1, 0, true, '2026-11-30 22:14:11.495205');
+INSERT INTO public.goose_db_version VALUES (2, 1, true, '2026-11-30 22:14:11.527869');
 
 
 --
 -- Data for Name: images; Type: TABLE DATA; Schema: public; Owner: -
 --
 
-INSERT INTO public.images VALUES ('ef1955ae757c8b966c83248350331bd3.gif', 'image/gif', 1, 1796040000123456, '\x47494638396101000100800000000000ffffff21f90401000000002c000000000100010000020144003b');
+INSERT INTO public.images VALUES ('ef1955ae757c8b966c83248350331bd3-1x1.gif', 'image/gif', 1, 1796040000123456, '\x47494638396101000100800000000000ffffff21f90401000000002c000000000100010000020144003b');
 
 
 --
@@ -250,7 +250,7 @@ INSERT INTO public.post_tags VALUES (1, '日记');
 
 INSERT INTO public.posts VALUES (1, 'welcome-欢迎', 'Welcome 欢迎', 1, false, 1796040000123456, 1796040000123456, 1796040000123456, 0, 1, '# Hello
 
-我们在北京 with `code`', '<h1 id="s-hello">Hello</h1>
+我们在北京 with `code`', '<h2 id="s-hello">Hello</h2>
 <p>我们在北京 with <code>code</code></p>
 ', 'Hello
 我们在北京 with code');
@@ -371,6 +371,13 @@ ALTER TABLE ONLY public.sessions
 --
 
 CREATE INDEX post_search_everything ON public.post_search USING gin (everything);
+
+
+--
+-- Name: post_search_title; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX post_search_title ON public.post_search USING gin (title);
 
 
 --
