@@ -94,6 +94,7 @@
   // A form is sent once, unless the author comes back to it.
   let sent = false;
   form.addEventListener("submit", (event) => {
+    if (event.submitter?.formTarget === "_blank") return; // this page stays
     if (sent) event.preventDefault();
     sent = true;
     keep();
