@@ -312,7 +312,8 @@ func (p *tab) picture(of string) []byte {
 	clip := p.eval(fmt.Sprintf(`(() => {
 		const d = document.documentElement, r = document.querySelector(%q)?.getBoundingClientRect();
 		if (!r) return {x: 0, y: 0, scale: 1, width: d.clientWidth, height: d.scrollHeight};
-		return {x: r.x - 24, y: r.y + scrollY, scale: 1, width: r.width + 48, height: r.height + 16};
+		const left = Math.max(0, r.x - 24);
+		return {x: left, y: r.y + scrollY - Math.min(r.y + scrollY, 8), scale: 1, width: Math.min(d.clientWidth, r.right + 24) - left, height: r.height + 24};
 	})()`, cmp.Or(of, "none")))
 	var shot struct {
 		Data string `json:"data"`

@@ -263,7 +263,7 @@ func TestBlog_InABrowser(t *testing.T) {
 	}
 	save(t, bob, "blog-answer", "section.ai")
 	bob.show(look{390, 844, "dark", false})
-	save(t, bob, "blog-phone", "")
+	save(t, bob, "blog-phone", "article")
 	if bob.eval(`document.querySelector('a[href$="/edit"]') === null && document.cookie === ""`) != true {
 		t.Error("another visitor is taken for the author")
 	}
