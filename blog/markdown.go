@@ -180,7 +180,7 @@ func Excerpt(plain string, characters int) string {
 			return strings.TrimRightFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsPunct(r) }) + "…"
 		}
 		if unicode.IsSpace(r) {
-			if r == '\n' && n >= characters/4 && endsSentence(b.String()) {
+			if r == '\n' && n >= characters/5 && endsSentence(b.String()) {
 				break
 			}
 			// A line break between Chinese lines is a space, too; several are one.

@@ -83,7 +83,7 @@ var desk = look{1280, 900, "light", false}
 const (
 	travelTitle = "A week in Beijing"
 	travelTags  = "travel, go"
-	travelText  = `The night train takes **five hours**, and nobody on it is in a hurry.
+	travelText  = `The night train takes **five hours**, and nobody on it is in a hurry. Behind the hills the fields begin: I drank tea, and wrote this.
 
 ## How I counted the stations
 
@@ -201,7 +201,8 @@ func TestBlog_InABrowser(t *testing.T) {
 		t.Errorf("the certificate of localhost: %+v", resp.TLS)
 	}
 
-	ann := b.openFor(b.visitor(), desk)
+	who := b.visitor()
+	ann := b.openFor(who, desk)
 	s.signIn(ann)
 	ann.write("#password", "a long enough password")
 	ann.write("#again", "a long enough password")
@@ -321,7 +322,16 @@ func TestBlog_InABrowser(t *testing.T) {
 		bob.until("the first link leads to the text", `document.activeElement.id === "main"`)
 	})
 
+	late := b.openFor(who, desk)
+	late.visit(s.url + "/create")
+	late.write("#body", "Once upon a time")
 	ann.follow("body > footer button")
+	late.click("[data-ai-continue]")
+	late.says("Sign in in another tab")
+	if late.forgive("status of 403"); late.eval(`document.getElementById("body").value`) != "Once upon a time" {
+		t.Error("what was typed is lost with the session")
+	}
+	late.wellBehaved("after the session has ended")
 	ann.visit(s.url + "/drafts")
 	if at := ann.eval("location.pathname"); at != "/login" {
 		t.Errorf("after signing out the drafts are at %v", at)
