@@ -88,14 +88,6 @@ func (p *tab) says(text string) {
 	p.until("it says "+text, fmt.Sprintf("document.body.innerText.includes(%q)", text))
 }
 
-// lacks fails the test if the page shows a text.
-func (p *tab) lacks(text string) {
-	p.t.Helper()
-	if p.eval(fmt.Sprintf("document.body.innerText.includes(%q)", text)) == true {
-		p.t.Errorf("the page says %s:\n%s", text, p.eval("document.body.innerText"))
-	}
-}
-
 // forgive takes out complaints that have a text in them, and tells how many there were.
 func (p *tab) forgive(text string) (count int) {
 	p.mu.Lock()

@@ -40,7 +40,7 @@ type message struct {
 	} `json:"error,omitempty"`
 }
 
-// startBrowser runs one until the test ends. Where there is none the test is skipped; `make test`
+// startBrowser runs one until the test ends. Where there is none the test fails; `make test`
 // installs it.
 func startBrowser(t *testing.T) *browser {
 	t.Helper()
