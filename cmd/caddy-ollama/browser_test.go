@@ -135,9 +135,6 @@ func complaint(m message) bool {
 	case "Runtime.consoleAPICalled":
 		return !bytes.Contains(m.Params, []byte(`"type":"log"`))
 	case "Log.entryAdded": // violations of the policy, failed requests
-		if bytes.Contains(m.Params, []byte("self-signed certificate or an invalid certificate")) {
-			return false // the connection, not the page
-		}
 		return !bytes.Contains(m.Params, []byte(`"level":"verbose"`)) && !bytes.Contains(m.Params, []byte(`"level":"info"`))
 	}
 	return false
