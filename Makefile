@@ -30,7 +30,7 @@ test-engine: need-go need-cc need-redis need-postgres ## the packages without Ca
 	$(GO) vet $(ENGINE)
 	$(GO) test -race -timeout 20m $(ENGINE)
 
-test-caddy: need-go need-redis need-postgres need-prometheus need-chromium ## the Caddy module, the commands and the binary, end to end
+test-caddy: need-go need-redis need-postgres need-prometheus need-chromium $(CLIENTS)/node_modules/.package-lock.json ## the Caddy module, the commands and the binary, end to end
 	$(GO) vet $(CADDY)
 	$(GO) test -timeout 30m $(CADDY)
 
@@ -50,7 +50,7 @@ $(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json $(CLIEN
 	cd $(CLIENTS) && npm ci --ignore-scripts --loglevel=error
 	@touch $@
 
-race: need-go need-cc need-redis need-postgres need-prometheus need-chromium ## all packages under the race detector: compiles Caddy once more
+race: need-go need-cc need-redis need-postgres need-prometheus need-chromium $(CLIENTS)/node_modules/.package-lock.json ## all packages under the race detector: compiles Caddy once more
 	$(GO) test -race -timeout 40m ./...
 
 lint: need-go ## gofumpt, vet and staticcheck, at pinned versions
@@ -61,8 +61,8 @@ lint: need-go ## gofumpt, vet and staticcheck, at pinned versions
 fmt: need-go ## rewrites what lint would complain of
 	$(GO) run $(GOFUMPT) -w .
 
-pictures: need-go need-chromium ## the pictures of docs/status.md, in some ten minutes
-	$(GO) test ./cmd/caddy-ollama -run TestStatus_InABrowser -count=1 -timeout 30m -args -status.pictures $(CURDIR)/docs/img
+pictures: need-go need-chromium ## the pictures of docs/, in some ten minutes
+	$(GO) test ./cmd/caddy-ollama -run 'Test(Blog|Status)_InABrowser' -count=1 -timeout 30m -args -pictures $(CURDIR)/docs/img
 
 chaos: need-go ## random faults under 200 clients for TIME (20s)
 	$(GO) test -run TestChaos -v -timeout 30m ./caddymodule -chaos.time $(or $(TIME),20s)
@@ -106,17 +106,17 @@ need-prometheus:
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy --no-install-recommends prometheus; } || \
 		{ echo "prometheus and its promtool are needed for the tests of rules and alerts: install prometheus (2.42 or newer)"; exit 1; }
 
-# A browser looks at the status page.
+# A browser looks at the status page and at the blog.
 need-chromium:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy --no-install-recommends chromium; } || \
-		{ echo "a Chromium is needed for the test of the status page: install chromium"; exit 1; }
+		{ echo "a Chromium is needed for the tests of the status page and the blog: install chromium"; exit 1; }
 
 # The npm clients want node 20; where it is older, npm brings another one for the tests alone.
 need-npm:
 	@command -v npm >/dev/null || \
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy --no-install-recommends nodejs npm; } || \
-		{ echo "npm is needed for the clients that are npm packages: install node 20 or newer and npm"; exit 1; }
+		{ echo "npm is needed for the clients that are npm packages, and for axe-core: install node 20 or newer and npm"; exit 1; }
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || \
 		ls $(CLIENTS)/runtime/node_modules/node-*/bin/node >/dev/null 2>&1 || \
 		{ cd $(CLIENTS)/runtime && npm ci --ignore-scripts --loglevel=error; }

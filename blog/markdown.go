@@ -165,7 +165,9 @@ func endLine(b *strings.Builder) {
 	}
 }
 
-// Excerpt is the beginning of a plain text in one line, cut between words where there are spaces.
+// Excerpt is the beginning of a plain text in one line, cut between words where there are spaces. It
+// ends with a paragraph that is long enough: what follows may be a heading, code or a table, which a
+// plain text does not tell apart.
 func Excerpt(plain string, characters int) string {
 	var b strings.Builder
 	n, space := 0, 0
@@ -178,6 +180,9 @@ func Excerpt(plain string, characters int) string {
 			return strings.TrimRightFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsPunct(r) }) + "…"
 		}
 		if unicode.IsSpace(r) {
+			if r == '\n' && n >= characters/5 && endsSentence(b.String()) {
+				break
+			}
 			// A line break between Chinese lines is a space, too; several are one.
 			if prev, _ := utf8.DecodeLastRuneInString(plain[:i]); unicode.IsSpace(prev) {
 				continue
@@ -188,4 +193,9 @@ func Excerpt(plain string, characters int) string {
 		n++
 	}
 	return strings.TrimSpace(b.String())
+}
+
+func endsSentence(s string) bool {
+	last, _ := utf8.DecodeLastRuneInString(s)
+	return strings.ContainsRune(".!?…。！？", last)
 }

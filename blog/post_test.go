@@ -84,6 +84,9 @@ func TestExcerpt(t *testing.T) {
 		{"one two  three\n\nfour five", 15, "one two three…"},
 		{"我们在中国北京写了一个小博客。", 5, "我们在中国…"},
 		{"first line\nsecond", 100, "first line second"},
+		{"A paragraph of two\nlines, long enough.\nA heading\nfunc main() {", 100, "A paragraph of two lines, long enough."},
+		{"今天我们在北京写了一个小博客。\n标题", 40, "今天我们在北京写了一个小博客。"},
+		{"Short.\nMore of it.", 100, "Short. More of it."},
 		{"", 5, ""},
 	} {
 		if got := Excerpt(c.plain, c.length); got != c.want {

@@ -146,7 +146,13 @@ func TestAI_ContinueIsForAuthorsAndStoresNothing(t *testing.T) {
 	if w := r.do(postForm("/continue", fields, nil)); w.Code != http.StatusSeeOther && w.Code != http.StatusForbidden || len(model.prompts()) != 0 {
 		t.Errorf("a reader: status %d, asked %v", w.Code, model.prompts())
 	}
-	w := r.do(postForm("/continue", fields, r.asAuthor))
+	// The editor's script shows what the stream says, so an author whose session ended learns that.
+	w := r.do(postForm("/continue", fields, asScript))
+	contains(t, w.Body.String(), "event: failed", "Sign in in another tab")
+	if w.Code != http.StatusForbidden || w.Header().Get("Content-Type") != "text/event-stream" {
+		t.Errorf("a script without a session: status %d, %v", w.Code, w.Header())
+	}
+	w = r.do(postForm("/continue", fields, r.asAuthor))
 	contains(t, w.Body.String(), "<p>And <em>then</em>.</p>", "And *then*.</textarea>")
 	if w.Code != http.StatusOK || r.observer.last() != "continue answered" {
 		t.Errorf("status %d, observed %q", w.Code, r.observer.last())

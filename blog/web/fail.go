@@ -44,6 +44,12 @@ func (h *Handler) fail(w *statusWriter, v *visit, err error) {
 		h.opts.Log.ErrorContext(v.Context(), "the blog could not answer", "page", v.name, "error", err)
 	}
 	w.Header().Set("Cache-Control", "no-store")
+	if wantsEvents(v.Request) { // the script has a place for it, and the page keeps what was typed
+		e := newEvents(w, nil)
+		e.start(status)
+		e.failed(v.lang.text(t.Advice))
+		return
+	}
 	if v.Method != http.MethodGet && v.Method != http.MethodHead {
 		t.Kept = typed(v)
 	}

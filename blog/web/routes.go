@@ -24,6 +24,7 @@ func (h *Handler) routes() {
 	h.reader("GET /robots.txt", "robots", h.robots)
 	h.reader("GET /assets/{name}", "asset", h.asset)
 	h.reader("GET /favicon.svg", "asset", h.favicon)
+	h.reader("GET /favicon.ico", "asset", h.favicon) // beside the feed and images, which name none
 	h.authorRoutes()
 	h.aiRoutes()
 	h.reader(everywhere, "missing", h.missing)

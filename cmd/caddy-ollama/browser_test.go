@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -38,7 +40,7 @@ type message struct {
 	} `json:"error,omitempty"`
 }
 
-// startBrowser runs one until the test ends. Where there is none the test is skipped; `make test`
+// startBrowser runs one until the test ends. Where there is none the test fails; `make test`
 // installs it.
 func startBrowser(t *testing.T) *browser {
 	t.Helper()
@@ -128,6 +130,8 @@ func complaint(m message) bool {
 	switch m.Method {
 	case "Runtime.exceptionThrown":
 		return true
+	case "Runtime.bindingCalled", "Page.javascriptDialogOpening": // what nobody on our pages does
+		return true
 	case "Runtime.consoleAPICalled":
 		return !bytes.Contains(m.Params, []byte(`"type":"log"`))
 	case "Log.entryAdded": // violations of the policy, failed requests
@@ -138,6 +142,14 @@ func complaint(m message) bool {
 
 // call asks the browser, or one of its pages, and reads the result into v.
 func (b *browser) call(session, method string, params, v any) {
+	b.t.Helper()
+	if refused := b.try(session, method, params, v); refused != "" {
+		b.t.Fatalf("%s: %s", method, refused)
+	}
+}
+
+// try is call for what may be refused, and says why it was.
+func (b *browser) try(session, method string, params, v any) (refused string) {
 	b.t.Helper()
 	text, err := json.Marshal(params)
 	if err != nil {
@@ -161,10 +173,12 @@ func (b *browser) call(session, method string, params, v any) {
 	}
 	select {
 	case m, ok := <-reply:
-		if !ok || m.Error != nil {
-			b.t.Fatalf("%s: %+v", method, m.Error)
-		}
-		if v != nil {
+		switch {
+		case !ok:
+			b.t.Fatalf("%s: the browser has ended", method)
+		case m.Error != nil:
+			return m.Error.Message
+		case v != nil:
 			if err := json.Unmarshal(m.Result, v); err != nil {
 				b.t.Fatalf("%s: %v", method, err)
 			}
@@ -172,6 +186,7 @@ func (b *browser) call(session, method string, params, v any) {
 	case <-time.After(patience):
 		b.t.Fatalf("%s: no answer in %s", method, patience)
 	}
+	return ""
 }
 
 // A tab is a page of a browser.
@@ -190,23 +205,49 @@ type look struct {
 // open shows a page.
 func (b *browser) open(url string, l look) *tab {
 	b.t.Helper()
+	p := b.openFor("", l)
+	p.visit(url)
+	return p
+}
+
+// openFor opens an empty tab for a visitor, who shares no cookies with others; "" is the first one.
+func (b *browser) openFor(visitor string, l look) *tab {
+	b.t.Helper()
 	var target struct {
 		TargetID string `json:"targetId"`
 	}
-	b.call("", "Target.createTarget", map[string]any{"url": "about:blank"}, &target)
+	of := map[string]any{"url": "about:blank"}
+	if visitor != "" {
+		of["browserContextId"] = visitor
+	}
+	b.call("", "Target.createTarget", of, &target)
 	var attached struct {
 		SessionID string `json:"sessionId"`
 	}
 	b.call("", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
 	p := &tab{b, attached.SessionID}
-	for _, domain := range []string{"Page", "Runtime", "Log"} {
+	for _, domain := range []string{"Page", "Runtime", "Log", "Security"} {
 		p.call(p.session, domain+".enable", struct{}{}, nil)
 	}
+	// Of an authority that no browser knows: a test of its own checks the certificate.
+	p.call(p.session, "Security.setIgnoreCertificateErrors", map[string]any{"ignore": true}, nil)
 	p.show(l)
 	p.call(p.session, "Emulation.setScriptExecutionDisabled", map[string]any{"value": l.plain}, nil)
-	p.call(p.session, "Page.navigate", map[string]any{"url": url}, nil)
-	p.until("it is loaded", `document.readyState === "complete" && location.href !== "about:blank"`)
 	return p
+}
+
+// visit shows another page in the tab.
+func (p *tab) visit(url string) {
+	p.t.Helper()
+	p.leave("for "+url, func() { p.call(p.session, "Page.navigate", map[string]any{"url": url}, nil) })
+}
+
+// leave does what leads to another page, and waits until that is there.
+func (p *tab) leave(why string, do func()) {
+	p.t.Helper()
+	p.eval("window.isLeft = true")
+	do()
+	p.until("it is left "+why, `!window.isLeft && document.readyState === "complete" && location.href !== "about:blank"`)
 }
 
 // show changes how the page is shown.
@@ -220,55 +261,61 @@ func (p *tab) show(l look) {
 		"width": l.width, "height": l.height, "deviceScaleFactor": dense, "mobile": phone,
 	}, nil)
 	p.call(p.session, "Emulation.setEmulatedMedia", map[string]any{
-		"features": []map[string]string{{"name": "prefers-color-scheme", "value": l.scheme}},
+		// Without motion a colour is there at once.
+		"features": []map[string]string{{"name": "prefers-color-scheme", "value": l.scheme}, {"name": "prefers-reduced-motion", "value": "reduce"}},
 	}, nil)
 }
 
 // eval is the value of an expression on the page.
 func (p *tab) eval(expression string) any {
 	p.t.Helper()
+	v, refused := p.tryEval(expression)
+	if refused != "" {
+		p.t.Fatalf("%s: %s", expression, refused)
+	}
+	return v
+}
+
+// tryEval is eval for a page that may be left at this moment.
+func (p *tab) tryEval(expression string) (value any, refused string) {
+	p.t.Helper()
 	var v struct {
 		Result struct {
 			Value any `json:"value"`
 		} `json:"result"`
-		Exception any `json:"exceptionDetails"`
+		Exception json.RawMessage `json:"exceptionDetails"`
 	}
-	p.call(p.session, "Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true}, &v)
-	if v.Exception != nil {
-		p.t.Fatalf("%s: %v", expression, v.Exception)
-	}
-	return v.Result.Value
+	refused = p.try(p.session, "Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true}, &v)
+	return v.Result.Value, refused + string(v.Exception)
 }
 
 // until waits until an expression is true.
 func (p *tab) until(what, expression string) {
 	p.t.Helper()
-	for end := time.Now().Add(patience); p.eval(expression) != true; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		v, refused := p.tryEval(expression)
+		if v == true {
+			return
+		}
 		if time.Now().After(end) {
-			p.t.Fatalf("the page did not come to the point that %s; it says\n%s", what, p.eval("document.body.innerText"))
+			p.t.Fatalf("the page did not come to the point that %s; %s it says\n%s\n%s", what, refused, p.eval("document.body.innerText"), p.complaints())
 		}
 	}
 }
 
-// key presses one.
-func (p *tab) key(name string) {
+// picture is what is seen of an element and a little around it, or of the whole page if none is said, as a PNG.
+func (p *tab) picture(of string) []byte {
 	p.t.Helper()
-	for _, kind := range []string{"rawKeyDown", "keyUp"} {
-		p.call(p.session, "Input.dispatchKeyEvent", map[string]any{"type": kind, "key": name, "code": name, "windowsVirtualKeyCode": map[string]int{
-			"Tab": 9, "ArrowLeft": 37, "ArrowRight": 39, "Enter": 13,
-		}[name]}, nil)
-	}
-}
-
-// picture is what is seen of the whole page, as a PNG.
-func (p *tab) picture() []byte {
-	p.t.Helper()
+	clip := p.eval(fmt.Sprintf(`(() => {
+		const d = document.documentElement, r = document.querySelector(%q)?.getBoundingClientRect();
+		if (!r) return {x: 0, y: 0, scale: 1, width: d.clientWidth, height: d.scrollHeight};
+		const left = Math.max(0, r.x - 24);
+		return {x: left, y: r.y + scrollY - Math.min(r.y + scrollY, 8), scale: 1, width: Math.min(d.clientWidth, r.right + 24) - left, height: r.height + 24};
+	})()`, cmp.Or(of, "none")))
 	var shot struct {
 		Data string `json:"data"`
 	}
-	p.call(p.session, "Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true, "clip": map[string]any{
-		"x": 0, "y": 0, "scale": 1, "width": p.eval("document.documentElement.clientWidth"), "height": p.eval("document.documentElement.scrollHeight"),
-	}}, &shot)
+	p.call(p.session, "Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true, "clip": clip}, &shot)
 	png, err := base64.StdEncoding.DecodeString(shot.Data)
 	if err != nil || !bytes.HasPrefix(png, []byte("\x89PNG")) {
 		p.t.Fatalf("no picture: %v", err)
@@ -289,7 +336,8 @@ func (p *tab) wellBehaved(when string) {
 	if said := p.complaints(); said != "" {
 		p.t.Errorf("%s: in the console is\n%s", when, said)
 	}
-	if wide := p.eval("document.documentElement.scrollWidth - document.documentElement.clientWidth"); wide != 0.0 {
+	// Less is a gutter that is kept for a scrollbar.
+	if wide := p.eval("Math.max(0, document.documentElement.scrollWidth - document.documentElement.clientWidth)"); wide != 0.0 {
 		p.t.Errorf("%s: the page is %v pixels wider than its window: %v", when, wide, p.eval(`[...document.querySelectorAll("*")].filter((e) => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).slice(0, 5).map((e) => e.outerHTML.slice(0, 120)).join("\n")`))
 	}
 }

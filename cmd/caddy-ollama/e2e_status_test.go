@@ -16,7 +16,7 @@ import (
 
 // The pictures of docs/ want some minutes in their plots, the test itself does not.
 var (
-	pictures    = flag.String("status.pictures", "", "write pictures of the status page into this directory")
+	pictures    = flag.String("pictures", "", "write the pictures of the documentation into this directory")
 	pictureTime = flag.Duration("status.time", 3*time.Minute, "how long each state lasts that there is a picture of")
 )
 
@@ -156,10 +156,10 @@ func TestStatus_InABrowser(t *testing.T) {
 		dark.scheme = "dark"
 		page.show(dark)
 		page.until("it is dark", fmt.Sprintf("getComputedStyle(document.body).backgroundColor !== %q", before))
-		save(t, page, "status-dark")
+		save(t, page, "status-dark", "")
 		page.show(phone)
 		page.until("plots have followed the width", `[...document.querySelectorAll(".uplot")].every((e) => e.clientWidth <= innerWidth)`)
-		save(t, page, "status-phone")
+		save(t, page, "status-phone", "")
 		page.wellBehaved("after the window has changed")
 		page.show(light)
 	})
@@ -273,12 +273,13 @@ func keep(t *testing.T, page *tab, name string) {
 	if *pictures != "" {
 		time.Sleep(*pictureTime)
 	}
-	save(t, page, name)
+	save(t, page, name, "")
 }
 
-func save(t *testing.T, page *tab, name string) {
+// save writes a picture of an element, or of the whole page, if there are to be some.
+func save(t *testing.T, page *tab, name, of string) {
 	t.Helper()
-	png := page.picture()
+	png := page.picture(of)
 	if *pictures == "" {
 		return
 	}

@@ -6,4 +6,6 @@
 // It is a module of its own so that the clients are no dependencies of the gateway's. Run it
 // with "make test-clients" in the root of the repository. CADDY_OLLAMA names a built binary to
 // drive instead of building one, NODE another node than the one in the path.
+//
+// Its npm packages also have axe-core, with which the tests of cmd/caddy-ollama look at the blog.
 package clients

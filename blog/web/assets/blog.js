@@ -10,7 +10,16 @@ for (const time of document.querySelectorAll("time[datetime]")) {
 	time.textContent = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}`;
 }
 
-// What is wider than the page scrolls, by keyboard too.
-for (const wide of document.querySelectorAll("pre, table")) {
-	if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
-}
+// What is wider than the page scrolls, by keyboard too: also what a script puts there later.
+const reachable = (within) => {
+	for (const wide of within.querySelectorAll("pre, table")) {
+		if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
+	}
+};
+reachable(document);
+addEventListener("resize", () => reachable(document));
+new MutationObserver((changes) => {
+	for (const node of changes.flatMap((c) => [...c.addedNodes])) {
+		if (node instanceof Element && node.isConnected) reachable(node.parentElement);
+	}
+}).observe(document.getElementById("main"), { childList: true, subtree: true });

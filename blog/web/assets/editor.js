@@ -94,6 +94,7 @@
   // A form is sent once, unless the author comes back to it.
   let sent = false;
   form.addEventListener("submit", (event) => {
+    if (event.submitter?.formTarget === "_blank") return; // this page stays
     if (sent) event.preventDefault();
     sent = true;
     keep();
@@ -110,7 +111,10 @@
       const answer = await fetch("/images", {method: "POST", body: data, headers: {Accept: "application/json"}});
       const {markdown, problem} = await answer.json();
       if (markdown) {
-        body.setRangeText(markdown + "\n", body.selectionStart, body.selectionEnd, "end");
+        // A paragraph of its own, unless the author is in the middle of a line.
+        const before = body.value.slice(0, body.selectionStart);
+        const gap = /[^\n]\n$/.test(before) ? "\n" : "";
+        body.setRangeText(gap + markdown + "\n", body.selectionStart, body.selectionEnd, "end");
         changed();
       }
       say(problem || state.dataset.uploaded);
