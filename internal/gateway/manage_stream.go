@@ -172,6 +172,9 @@ type managedError struct {
 
 func (e *managedError) Error() string { return e.message }
 
+// jobs are what has progress.
+var jobs = map[wire.Operation]bool{wire.Pull: true, wire.Push: true, wire.Create: true}
+
 // messageLimit bounds what is told of all nodes together, in bytes.
 const messageLimit = 2000
 
@@ -189,7 +192,7 @@ func (q *request) unlessAll(results []manage.Result, all bool) error {
 	if len(failed) == 0 || len(done) > 0 && !all {
 		return nil
 	}
-	e := &managedError{status: http.StatusInternalServerError, bare: q.route.Operation != wire.Delete && q.route.Operation != wire.Copy}
+	e := &managedError{status: http.StatusInternalServerError, bare: jobs[q.route.Operation]}
 	if len(done) == 0 {
 		e.status = commonStatus(failed)
 		if e.message = commonText(failed); e.message != "" {

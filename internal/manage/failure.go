@@ -63,7 +63,7 @@ func (f *Failure) Said() bool { return f.said != "" && f.Reason != NoSpace }
 
 // saidFailure is a failure in a node's own words.
 func saidFailure(reason Reason, status int, words string) *Failure {
-	if strings.Contains(words, "no space left on device") {
+	if strings.Contains(words, "no space left on device") || strings.Contains(words, "disk quota exceeded") {
 		reason = NoSpace
 	}
 	return &Failure{Reason: reason, Status: status, Err: fmt.Errorf("node says: %s", clip(words, textLimit)), said: Scrub(words)}

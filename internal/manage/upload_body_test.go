@@ -40,7 +40,7 @@ func TestClientBody_NoReadIsEndless(t *testing.T) {
 				}
 				body, done := ClientBody(ctx, w, r, c.stall)
 				defer done()
-				_, err := NewUploads(UploadOptions{}).Upload(ctx, nodes, digest, r.ContentLength, body)
+				_, _, err := NewUploads(UploadOptions{}).Upload(ctx, nodes, digest, r.ContentLength, body)
 				result <- err
 			}))
 			defer gateway.Close()
