@@ -35,6 +35,7 @@ type Engine struct {
 	flights  *coalesce.Flights
 	texts    *batch.Flights // of embeddings
 	jobs     *manage.Jobs   // pulls, pushes and creates
+	uploads  *manage.Uploads
 	log      *slog.Logger
 	observer Observer
 	via      string // names this engine in Via headers
@@ -77,6 +78,7 @@ func newEngine(log *slog.Logger, choose schedule.Choice) *Engine {
 	e.flights = coalesce.New(coalesce.Base{Context: ctx, Jobs: &e.pumps})
 	e.texts = batch.New(batch.Base{Context: ctx, Jobs: &e.pumps})
 	e.jobs = manage.NewJobs(manage.Base{Context: ctx, Running: &e.pumps, Done: e.managed})
+	e.uploads = manage.NewUploads(manage.UploadOptions{Options: e.options()})
 	e.cache = cache.New(cache.Base{
 		Context: ctx, Jobs: &e.pumps, Log: log, Watch: watcher{e}, Excusable: excusable,
 		VersionAt:  func(node string) string { return f.Snapshot().VersionAt(node) },

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -185,7 +186,7 @@ func asManaged(nodes []*fleet.Node) []manage.Node {
 	return all
 }
 
-// blob answers whether the nodes have a blob. To send one is not allowed yet.
+// blob answers whether the nodes have a blob, or has them keep one.
 func (q *request) blob() error {
 	digest, err := wire.ParseDigest(q.param)
 	if err != nil {
@@ -199,29 +200,66 @@ func (q *request) blob() error {
 	if q.r.Method == http.MethodPost {
 		return q.upload(digest, nodes)
 	}
-	if len(q.having(nodes, []string{digest})) == len(nodes) {
-		q.answer(http.StatusOK, "", nil)
-		return nil
+	results := manage.HasBlob(q.ctx(), asManaged(nodes), digest, q.engine.options())
+	if slices.ContainsFunc(results, func(r manage.Result) bool { return r.Failure != nil }) {
+		return &unknownModel{`blob "` + q.param + `" not found`}
 	}
-	return &unknownModel{`blob "` + q.param + `" not found`}
+	q.answer(http.StatusOK, "", nil)
+	return nil
 }
 
-// upload sends the body of the request to the nodes, as the blob of that digest.
-func (q *request) upload(string, []*fleet.Node) error { return q.forbidden() }
+// upload has the nodes keep the body of the request as the blob of that digest.
+func (q *request) upload(digest string, nodes []*fleet.Node) error {
+	body, done := manage.ClientBody(q.ctx(), q.w, q.r, manage.DefaultUploadStall)
+	defer done()
+	results, created, err := q.engine.uploads.Upload(q.ctx(), asManaged(nodes), digest, q.r.ContentLength, body)
+	var (
+		mismatch *manage.DigestMismatch
+		broken   *manage.BodyError
+	)
+	if err != nil {
+		q.managed.nodes = names(nodes)
+	}
+	switch {
+	case errors.As(err, &mismatch):
+		return &wire.BadRequest{Status: http.StatusBadRequest, Message: mismatch.Error(), Reason: wire.ReasonOutOfRange}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errBodySlow
+	case errors.As(err, &broken):
+		return errBodyBroken
+	case err != nil:
+		return err
+	}
+	q.managed.did(results)
+	if err := q.unlessAll(results, q.site.management.requireAll); err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if created {
+		status = http.StatusCreated
+	}
+	q.answer(status, "", nil)
+	return nil
+}
 
-// having are those of the nodes that have all blobs.
-func (q *request) having(nodes []*fleet.Node, digests []string) []*fleet.Node {
+// having are those of the nodes that have all blobs, or all of them if none does; lack are the others.
+func (q *request) having(nodes []*fleet.Node, digests []string) (have []*fleet.Node, lack []manage.Result) {
+	have = nodes
 	for _, digest := range digests {
-		results := manage.Each(q.ctx(), manage.Ask{Method: http.MethodHead, Path: "/api/blobs/" + digest}, asManaged(nodes), q.engine.options())
-		var have []*fleet.Node
-		for i, r := range results {
+		var left []*fleet.Node
+		for i, r := range manage.HasBlob(q.ctx(), asManaged(have), digest, q.engine.options()) {
 			if r.Failure == nil {
-				have = append(have, nodes[i])
+				left = append(left, have[i])
+			} else {
+				lack = append(lack, manage.Result{Node: r.Node, Failure: &manage.Failure{Reason: manage.NoBlob, Err: r.Failure}})
 			}
 		}
-		nodes = have
+		have = left
 	}
-	return nodes
+	if len(have) == 0 {
+		return nodes, nil
+	}
+	return have, lack
 }
 
 // registryAllowed tells whether nodes may be sent to the registry of a model.

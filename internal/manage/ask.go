@@ -69,16 +69,22 @@ const refusalLimit = 64 << 10
 
 // send asks one node. ctx ends it, also while the answer is read.
 func (a Ask) send(ctx context.Context, n Node, o Options) (*http.Response, *Failure) {
+	return o.exchange(ctx, n, a.Method, a.Path, "application/json", int64(len(a.Body)), bytes.NewReader(a.Body))
+}
+
+// exchange sends a request to a node. length is that of body, or -1.
+func (o Options) exchange(ctx context.Context, n Node, method, path, kind string, length int64, body io.Reader) (*http.Response, *Failure) {
 	var connected atomic.Bool
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
-	req, err := http.NewRequestWithContext(traced, a.Method, target(n.URL(), a.Path).String(), bytes.NewReader(a.Body))
+	req, err := http.NewRequestWithContext(traced, method, target(n.URL(), path).String(), body)
 	if err != nil {
 		return nil, &Failure{Reason: Failed, Err: err}
 	}
-	if len(a.Body) > 0 {
-		req.Header.Set("Content-Type", "application/json")
+	if length != 0 {
+		req.Header.Set("Content-Type", kind)
+		req.ContentLength = length
 	}
 	req.Header.Set("Accept-Encoding", "identity")
 	if o.Via != "" {

@@ -85,9 +85,10 @@ func (j *Jobs) startLocked(key string, a Ask, nodes []Node, o Options) *Job {
 	}
 	job.left = len(parts)
 	for _, nodes := range parts {
-		r := &runner{node: nodes[0]}
-		job.runners = append(job.runners, r)
-		j.base.Running.Go(func() { job.run(ctx, r, nodes) }) // ends with ctx
+		job.runners = append(job.runners, &runner{node: nodes[0]})
+	}
+	for i, nodes := range parts { // once all are there: the first to tell of something reads them all
+		j.base.Running.Go(func() { job.run(ctx, job.runners[i], nodes) }) // ends with ctx
 	}
 	return job
 }

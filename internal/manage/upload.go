@@ -2,43 +2,36 @@ package manage
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
 
 // Defaults of UploadOptions.
 const (
-	DefaultUploadStall      = time.Minute
-	DefaultUploadAskTimeout = 10 * time.Second
-	DefaultUploadLimit      = 16
-	DefaultUploadWindow     = 4 << 20
+	DefaultUploadStall  = time.Minute
+	DefaultUploadLimit  = 16
+	DefaultUploadWindow = 4 << 20
 )
 
 // UploadOptions bound uploads. The zero value works.
 type UploadOptions struct {
-	// Stall is after how long a node is given up that takes nothing although there is something
-	// to take, or has all and does not answer. So long may it hold the others up. Default: 1m.
-	Stall      time.Duration
-	AskTimeout time.Duration // for telling whether a node has a blob. Default: 10s.
-	Limit      int           // uploads at once; further ones wait, and their clients' bodies with them. Default: 16.
-	Window     int           // bytes of an upload in memory, for all its nodes together. Default: 4 MiB.
+	// Options say how nodes are asked. Stall is after how long a node is given up that takes nothing
+	// although there is something to take, or has all and does not answer: so long may it hold the
+	// others up. Default: 1m.
+	Options
+	Limit  int // uploads at once; further ones wait, and their clients' bodies with them. Default: 16.
+	Window int // bytes of an upload in memory, for all its nodes together. Default: 4 MiB.
 }
 
 func (o UploadOptions) withDefaults() UploadOptions {
-	if o.Stall <= 0 {
+	if o.Stall == 0 {
 		o.Stall = DefaultUploadStall
 	}
-	if o.AskTimeout <= 0 {
-		o.AskTimeout = DefaultUploadAskTimeout
-	}
+	o.Options = o.Options.withDefaults()
 	if o.Limit <= 0 {
 		o.Limit = DefaultUploadLimit
 	}
@@ -49,7 +42,7 @@ func (o UploadOptions) withDefaults() UploadOptions {
 }
 
 // Uploads sends blobs to many nodes at once. Equal uploads at the same time are one. It is
-// safe for concurrent use, and has no goroutine but while Has or Upload runs.
+// safe for concurrent use, and has no goroutine but while Upload runs.
 type Uploads struct {
 	opts   UploadOptions
 	places chan struct{} // as many as uploads may run
@@ -61,7 +54,15 @@ type Uploads struct {
 // running is an upload that equal ones wait for.
 type running struct {
 	done chan struct{} // closed at its end
-	err  error         // valid after done
+
+	// Valid after done.
+	results []Result
+	err     error
+}
+
+// good tells whether all nodes have the blob.
+func (r *running) good() bool {
+	return r.err == nil && !slices.ContainsFunc(r.results, func(r Result) bool { return r.Failure != nil })
 }
 
 // NewUploads makes one. It starts nothing.
@@ -70,40 +71,26 @@ func NewUploads(opts UploadOptions) *Uploads {
 	return &Uploads{opts: opts, places: make(chan struct{}, opts.Limit), running: make(map[string]*running)}
 }
 
-// Has asks all nodes at once whether they have a blob, and returns those that have not, in the
-// order of nodes. The error is ErrDigestFormat, ctx's, or a *NodesError of those that could not
-// be asked; missing is right for the others.
-func (u *Uploads) Has(ctx context.Context, nodes []Node, digest string) (missing []Node, err error) {
-	digest, ok := parseDigest(digest)
-	if !ok {
-		return nil, ErrDigestFormat
-	}
-	missing, failures := u.lack(ctx, nodes, digest)
-	switch {
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case len(failures) > 0:
-		return missing, &NodesError{failures}
-	}
-	return missing, nil
+// blobPath is where a node takes the blob of a digest.
+func blobPath(digest string) string { return "/api/blobs/" + digest }
+
+// HasBlob asks all nodes at once whether they have the blob of a digest, which is sha256:<64 hex>. A
+// node that lacks it has failed with the status 404.
+func HasBlob(ctx context.Context, nodes []Node, digest string, o Options) []Result {
+	return Each(ctx, Ask{Method: http.MethodHead, Path: blobPath(digest)}, nodes, o)
 }
 
-// Upload has all nodes keep a blob, sending it once to those that lack it. The length is that of
-// body, or -1. created tells that a node lacked it; body is not read if none does, or if an
-// equal upload has just been made.
+// Upload has all nodes keep the blob of a digest, which is sha256:<64 hex>, sending it once to those
+// that lack it. The length is that of body, or -1. The results are those of the nodes, in their
+// order: one that fails does not keep the others from having the blob. created tells that a node
+// lacked it; body is not read if none does, or if an equal upload has just been made.
 //
-// Whoever has failed is named in a *NodesError; the other nodes keep the blob. Further errors are
-// ErrDigestFormat, *DigestMismatch, *BodyError and ctx's. After none of them a node has got the
-// end of a blob that is not what its digest says.
+// The error is a *DigestMismatch, a *BodyError, or ctx's; then no node has got the end of the blob.
 //
 // body is read by the caller's goroutine, and Upload returns no sooner than such a Read: the
 // caller bounds how long one may take, and has it end when ctx does.
-func (u *Uploads) Upload(ctx context.Context, nodes []Node, digest string, length int64, body io.Reader) (created bool, err error) {
-	digest, ok := parseDigest(digest)
-	if !ok {
-		return false, ErrDigestFormat
-	}
-	key := uploadKey(nodes, digest)
+func (u *Uploads) Upload(ctx context.Context, nodes []Node, digest string, length int64, body io.Reader) (results []Result, created bool, err error) {
+	key := keyOf(Ask{Key: digest}, nodes)
 	for {
 		u.mu.Lock()
 		first := u.running[key]
@@ -111,22 +98,23 @@ func (u *Uploads) Upload(ctx context.Context, nodes []Node, digest string, lengt
 			first = &running{done: make(chan struct{})}
 			u.running[key] = first
 			u.mu.Unlock()
-			return u.lead(ctx, key, first, func() (bool, error) { return u.upload(ctx, nodes, digest, length, body) })
+			created = u.lead(ctx, key, first, func() ([]Result, bool, error) { return u.upload(ctx, nodes, digest, length, body) })
+			return first.results, created, first.err
 		}
 		u.mu.Unlock()
 		select {
 		case <-ctx.Done():
-			return false, context.Cause(ctx)
+			return nil, false, context.Cause(ctx)
 		case <-first.done:
-			if first.err == nil {
-				return false, nil
+			if first.good() {
+				return first.results, false, nil
 			}
 		}
 	}
 }
 
 // lead does what equal uploads wait for.
-func (u *Uploads) lead(ctx context.Context, key string, r *running, upload func() (bool, error)) (created bool, err error) {
+func (u *Uploads) lead(ctx context.Context, key string, r *running, upload func() ([]Result, bool, error)) (created bool) {
 	r.err = errors.New("upload ended in a panic") // unless it is said otherwise below
 	defer func() {
 		u.mu.Lock()
@@ -137,108 +125,28 @@ func (u *Uploads) lead(ctx context.Context, key string, r *running, upload func(
 	select {
 	case u.places <- struct{}{}:
 		defer func() { <-u.places }()
-		created, r.err = upload()
+		r.results, created, r.err = upload()
 	case <-ctx.Done():
 		r.err = context.Cause(ctx)
 	}
-	return created, r.err
-}
-
-// uploadKey is the same for uploads that do the same.
-func uploadKey(nodes []Node, digest string) string {
-	names := make([]string, len(nodes))
-	for i, n := range nodes {
-		names[i] = n.Name()
-	}
-	slices.Sort(names)
-	return digest + " " + strings.Join(names, " ") // names have no blanks
+	return created
 }
 
 // upload sends the blob where it is lacking.
-func (u *Uploads) upload(ctx context.Context, nodes []Node, digest string, length int64, body io.Reader) (created bool, err error) {
-	missing, failures := u.lack(ctx, nodes, digest)
+func (u *Uploads) upload(ctx context.Context, nodes []Node, digest string, length int64, body io.Reader) (results []Result, created bool, err error) {
+	results = HasBlob(ctx, nodes, digest, u.opts.Options)
 	if ctx.Err() != nil {
-		return false, context.Cause(ctx)
+		return nil, false, context.Cause(ctx)
 	}
-	if len(missing) > 0 {
-		var failed []NodeFailure
-		created, failed, err = u.spread(ctx, missing, digest, length, body)
-		if err != nil {
-			return false, err
-		}
-		failures = inOrder(nodes, append(failures, failed...))
-	}
-	if len(failures) > 0 {
-		return false, &NodesError{failures}
-	}
-	return created, nil
-}
-
-// inOrder sorts failures as the nodes are.
-func inOrder(nodes []Node, failures []NodeFailure) []NodeFailure {
-	place := func(f NodeFailure) int {
-		return slices.IndexFunc(nodes, func(n Node) bool { return n.Name() == f.Node })
-	}
-	slices.SortFunc(failures, func(a, b NodeFailure) int { return place(a) - place(b) })
-	return failures
-}
-
-// lack asks all nodes whether they have a blob.
-func (u *Uploads) lack(ctx context.Context, nodes []Node, digest string) (missing []Node, failures []NodeFailure) {
-	ctx, cancel := context.WithTimeout(ctx, u.opts.AskTimeout)
-	defer cancel()
-	has, errs := make([]bool, len(nodes)), make([]error, len(nodes))
-	var asking sync.WaitGroup
-	for i, n := range nodes {
-		asking.Go(func() { has[i], errs[i] = askBlob(ctx, n, digest) }) // ends with ctx
-	}
-	asking.Wait()
-	for i, n := range nodes {
-		switch {
-		case errs[i] != nil:
-			failures = append(failures, NodeFailure{n.Name(), blobReason(errs[i]), errs[i]})
-		case !has[i]:
-			missing = append(missing, n)
+	var lacking []*Result
+	for i := range results {
+		if f := results[i].Failure; f != nil && f.Status == http.StatusNotFound {
+			lacking = append(lacking, &results[i])
 		}
 	}
-	return missing, failures
-}
-
-func askBlob(ctx context.Context, n Node, digest string) (has bool, err error) {
-	r, err := blobRequest(ctx, http.MethodHead, n, digest)
-	if err != nil {
-		return false, err
+	if len(lacking) == 0 {
+		return results, false, nil
 	}
-	resp, err := n.RoundTrip(r)
-	if err != nil {
-		return false, fmt.Errorf("ask for a blob: %w", err)
-	}
-	defer resp.Body.Close()
-	switch resp.StatusCode {
-	case http.StatusOK:
-		return true, nil
-	case http.StatusNotFound:
-		return false, nil
-	}
-	return false, refusalOf(resp)
-}
-
-func blobRequest(ctx context.Context, method string, n Node, digest string) (*http.Request, error) {
-	target := *n.URL()
-	target.Path = "/api/blobs/" + digest
-	return http.NewRequestWithContext(ctx, method, target.String(), nil)
-}
-
-// parseDigest reads a digest as a node does, but for upper case, which a node takes and then
-// finds to be none it has ever. The result has a colon, as nodes write it.
-func parseDigest(text string) (digest string, ok bool) {
-	const kind, digits = "sha256", 2 * sha256.Size
-	if len(text) != len(kind)+1+digits || text[:len(kind)] != kind || text[len(kind)] != ':' && text[len(kind)] != '-' {
-		return "", false
-	}
-	sum := text[len(kind)+1:]
-	if _, err := hex.DecodeString(sum); err != nil || sum != strings.ToLower(sum) {
-		return "", false
-	}
-	return kind + ":" + sum, true
+	created, err = u.spread(ctx, lacking, digest, length, body)
+	return results, created, err
 }

@@ -21,7 +21,7 @@ func TestUpload_EqualUploadsAtOnceAreOne(t *testing.T) {
 	}
 	results := make(chan result, 4)
 	upload := func(nodes []Node, body io.Reader) {
-		created, err := uploads.Upload(t.Context(), nodes, digest, 1000, body)
+		_, created, err := uploads.Upload(t.Context(), nodes, digest, 1000, body)
 		results <- result{created, err}
 	}
 	go upload(nodes, r)
@@ -52,12 +52,12 @@ func TestUpload_WhenTheFirstFailsAnEqualOneTakesOver(t *testing.T) {
 	r, w := io.Pipe()
 	first, second := make(chan error, 1), make(chan error, 1)
 	go func() { // ends with the upload
-		_, err := uploads.Upload(t.Context(), nodes, digest, 1000, r)
+		_, _, err := uploads.Upload(t.Context(), nodes, digest, 1000, r)
 		first <- err
 	}()
 	w.Write(body[:500])
 	go func() { // ends with the upload
-		created, err := uploads.Upload(t.Context(), nodes, digest, 1000, bytes.NewReader(body))
+		_, created, err := uploads.Upload(t.Context(), nodes, digest, 1000, bytes.NewReader(body))
 		if !created {
 			t.Error("the second has not created it")
 		}
@@ -82,7 +82,7 @@ func TestUpload_NoMoreAtOnceThanTheLimit(t *testing.T) {
 	for i := range 5 {
 		all.Go(func() { // ends with the upload
 			body, digest := blob(100 + i)
-			if _, err := uploads.Upload(t.Context(), nodes, digest, int64(len(body)), bytes.NewReader(body)); err != nil {
+			if _, _, err := uploads.Upload(t.Context(), nodes, digest, int64(len(body)), bytes.NewReader(body)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -91,7 +91,7 @@ func TestUpload_NoMoreAtOnceThanTheLimit(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, digest := blob(99)
-	if _, err := uploads.Upload(ctx, nodes, digest, 99, untouched{t}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, _, err := uploads.Upload(ctx, nodes, digest, 99, untouched{t}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("one too many: %v", err)
 	}
 	if n := blobs[0].posts.Load(); n != 2 {

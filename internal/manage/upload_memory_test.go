@@ -73,7 +73,7 @@ func sendPattern(t testing.TB, size int64) (grown int64) {
 			}
 		}
 	})
-	created, err := NewUploads(UploadOptions{}).Upload(t.Context(), nodes, digest, -1, newPattern(size))
+	_, created, err := NewUploads(UploadOptions{}).Upload(t.Context(), nodes, digest, -1, newPattern(size))
 	close(over)
 	sampling.Wait()
 	for _, n := range blobs {

@@ -7,26 +7,27 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
 
-// spread sends a blob to all nodes at once. The error is that of the blob or of ctx; then no node
-// has got the end of it.
-func (u *Uploads) spread(ctx context.Context, nodes []Node, digest string, length int64, body io.Reader) (created bool, failures []NodeFailure, err error) {
+// spread sends a blob to all nodes that lack it at once, and sets their failures anew. The error is
+// that of the blob or of ctx; then no node has got the end of it.
+func (u *Uploads) spread(ctx context.Context, lacking []*Result, digest string, length int64, body io.Reader) (created bool, err error) {
 	asked := ctx
 	ctx, cancel := context.WithCancelCause(asked)
 	defer cancel(nil)
 	ring := newRing(u.opts.Window, length)
 	defer context.AfterFunc(ctx, func() { ring.fail(context.Cause(ctx)) })()
 
-	news, errs := make([]bool, len(nodes)), make([]error, len(nodes))
+	news := make([]bool, len(lacking))
 	var sending sync.WaitGroup
-	for i, n := range nodes {
+	for i, r := range lacking {
 		s := u.sending(ctx, ring)
 		sending.Go(func() { // ends with the node's answer, ctx, or the limit of stalls
 			defer s.end()
-			news[i], errs[i] = s.send(n, digest)
+			news[i], r.Failure = s.send(r.Node, digest)
 		})
 	}
 	err = pump(ring, digest, length, body)
@@ -38,20 +39,11 @@ func (u *Uploads) spread(ctx context.Context, nodes []Node, digest string, lengt
 	if asked.Err() != nil {
 		// Which of the two came first cannot be told: a server ends the one with the other.
 		if err == nil {
-			return false, nil, context.Cause(asked)
+			return false, context.Cause(asked)
 		}
-		return false, nil, fmt.Errorf("%w (%w)", context.Cause(asked), err)
+		return false, fmt.Errorf("%w (%w)", context.Cause(asked), err)
 	}
-	if err != nil {
-		return false, nil, err
-	}
-	for i, n := range nodes {
-		if errs[i] != nil {
-			failures = append(failures, NodeFailure{n.Name(), blobReason(errs[i]), errs[i]})
-		}
-		created = created || news[i]
-	}
-	return created, failures, nil
+	return slices.Contains(news, true), err
 }
 
 // pump fills the ring from body, which has that length unless it is negative, and checks the digest.
@@ -98,16 +90,16 @@ type sending struct {
 	ctx    context.Context // of its request, which it is the rest of
 	cancel context.CancelCauseFunc
 	watch  *time.Timer // the node's time
-	stall  time.Duration
+	opts   Options
 	taker  *taker
 }
 
 // sending begins one node's part. The ring waits for it until its end.
 func (u *Uploads) sending(ctx context.Context, r *ring) *sending {
-	s := &sending{stall: u.opts.Stall}
+	s := &sending{opts: u.opts.Options}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	s.watch = time.AfterFunc(s.stall, func() { s.cancel(errTakesNothing) })
-	s.taker = r.taker(s.stall, s.watch)
+	s.watch = time.AfterFunc(s.opts.Stall, func() { s.cancel(errStalled) })
+	s.taker = r.taker(s.opts.Stall, s.watch)
 	return s
 }
 
@@ -118,30 +110,21 @@ func (s *sending) end() {
 }
 
 // send sends the blob. created tells that the node did not have it.
-func (s *sending) send(n Node, digest string) (created bool, err error) {
-	r, err := blobRequest(s.ctx, http.MethodPost, n, digest)
-	if err != nil {
-		return false, err
-	}
-	r.Header.Set("Content-Type", "application/octet-stream")
+func (s *sending) send(n Node, digest string) (created bool, failure *Failure) {
 	// Without a length, as Ollama's own client sends it: so a node knows that it has all of it by
 	// the end alone, which it gets only of a blob that is right.
-	r.Body, r.ContentLength = s.taker, -1
-	resp, err := n.RoundTrip(r)
-	if err != nil {
-		if cause := context.Cause(s.ctx); cause != nil {
-			err = cause
-		}
-		return false, fmt.Errorf("send a blob: %w", err)
+	resp, failure := s.opts.exchange(s.ctx, n, http.MethodPost, blobPath(digest), "application/octet-stream", -1, s.taker)
+	if failure != nil {
+		return false, failure
 	}
 	defer resp.Body.Close()
 	_ = s.taker.Close() // what it has not taken, the others need not wait for
-	s.watch.Reset(s.stall)
+	s.watch.Reset(s.opts.Stall)
 	switch resp.StatusCode {
 	case http.StatusCreated:
 		return true, nil
 	case http.StatusOK:
 		return false, nil
 	}
-	return false, refusalOf(resp)
+	return false, refusal(resp)
 }

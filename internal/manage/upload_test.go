@@ -131,21 +131,20 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func checkFailures(t *testing.T, err error, want ...string) {
+// checkFailures checks which nodes failed, and why.
+func checkFailures(t *testing.T, results []Result, want ...string) {
 	t.Helper()
-	var failed *NodesError
-	if !errors.As(err, &failed) {
-		t.Fatalf("error %v, want nodes that failed", err)
-	}
 	var got []string
-	for _, f := range failed.Failures {
-		got = append(got, f.Node+": "+f.Reason)
+	for _, r := range results {
+		if r.Failure != nil {
+			got = append(got, r.Node.Name()+": "+string(r.Failure.Reason))
+			if strings.Contains(r.Failure.Text(), "127.0.0.1") {
+				t.Errorf("an address in %q", r.Failure.Text())
+			}
+		}
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("failed %q, want %q (%v)", got, want, failed.Failures)
-	}
-	if strings.Contains(err.Error(), "127.0.0.1") {
-		t.Errorf("an address in %q", err)
+		t.Errorf("failed %q, want %q (%v)", got, want, results)
 	}
 }
 
@@ -173,14 +172,12 @@ func TestUpload_EveryNodeThatLacksABlobGetsIt(t *testing.T) {
 				length = -1
 			}
 			uploads := NewUploads(UploadOptions{Window: 1 << 20})
-			missing, err := uploads.Has(t.Context(), nodes, strings.Replace(digest, ":", "-", 1))
-			if err != nil || len(missing) != 2 || missing[0] != nodes[0] || missing[1] != nodes[2] {
-				t.Errorf("missing %v, %v, want a and c", missing, err)
-			}
-			created, err := uploads.Upload(t.Context(), nodes, digest, length, iotest.HalfReader(bytes.NewReader(body)))
+			checkFailures(t, HasBlob(t.Context(), nodes, digest, Options{}), "a: refused", "c: refused")
+			results, created, err := uploads.Upload(t.Context(), nodes, digest, length, iotest.HalfReader(bytes.NewReader(body)))
 			if !created || err != nil {
 				t.Fatalf("created %t, %v", created, err)
 			}
+			checkFailures(t, results)
 			for _, n := range blobs {
 				if !n.has(digest) {
 					t.Errorf("%s lacks the blob", n.name)
@@ -189,26 +186,11 @@ func TestUpload_EveryNodeThatLacksABlobGetsIt(t *testing.T) {
 			if n := blobs[1].posts.Load(); n != 0 {
 				t.Errorf("b was sent %d blobs", n)
 			}
-			created, err = uploads.Upload(t.Context(), nodes, digest, length, untouched{t})
+			_, created, err = uploads.Upload(t.Context(), nodes, digest, length, untouched{t})
 			if created || err != nil {
 				t.Errorf("the second time: created %t, %v", created, err)
 			}
 		})
-	}
-}
-
-func TestUpload_RefusesWhatIsNoDigest(t *testing.T) {
-	nodes, _ := startNodes(t, nil)
-	_, digest := blob(1)
-	uploads := NewUploads(UploadOptions{})
-	for _, bad := range []string{
-		"", "nope", digest[:len(digest)-1], digest + "0", strings.ToUpper(digest), "sha256:" + strings.ToUpper(digest[7:]),
-		"sha256_" + digest[7:], "md5:" + digest[7:], digest[:len(digest)-3] + "/..", "../" + digest[3:], "sha256:" + strings.Repeat("g", 64),
-	} {
-		_, headErr := uploads.Has(t.Context(), nodes, bad)
-		if _, err := uploads.Upload(t.Context(), nodes, bad, 1, untouched{t}); err != ErrDigestFormat || headErr != ErrDigestFormat {
-			t.Errorf("%q: %v, %v", bad, err, headErr)
-		}
 	}
 }
 
@@ -220,7 +202,7 @@ func TestUpload_NoNodeKeepsABlobOfAnotherDigest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			nodes, blobs := startNodes(t, nil, nil)
 			body, other := blob(c.size)
-			_, err := NewUploads(UploadOptions{}).Upload(t.Context(), nodes, digest, int64(c.length), bytes.NewReader(body))
+			_, _, err := NewUploads(UploadOptions{}).Upload(t.Context(), nodes, digest, int64(c.length), bytes.NewReader(body))
 			want := fmt.Sprintf("digest mismatch, expected %q, got %q", digest, other)
 			var mismatch *DigestMismatch
 			if !errors.As(err, &mismatch) || err.Error() != want {
@@ -243,25 +225,28 @@ func TestUpload_AFailingNodeIsNamedAndTheOthersKeepTheBlob(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		post   http.HandlerFunc
-		reason string // "" if it counts as having the blob
+		reason Reason // "" if it counts as having the blob
 	}{
-		"dies":                {cut, "connection closed"},
-		"has no space":        {answer(507, `{"error":"full"}`), "no space"},
-		"finds no space":      {answer(500, `{"error":"write /var/x: no space left on device"}`), "no space"},
-		"refuses":             {answer(403, ""), "status 403"},
-		"redirects":           {answer(302, ""), "status 302"},
-		"got it damaged":      {answer(400, `{"error":"digest mismatch, expected x"}`), "digest mismatch"},
+		"dies":                {cut, Lost},
+		"has no quota":        {answer(500, `{"error":"write /var/x: disk quota exceeded"}`), NoSpace},
+		"finds no space":      {answer(500, `{"error":"write /var/x: no space left on device"}`), NoSpace},
+		"refuses":             {answer(403, ""), Refused},
+		"redirects":           {answer(302, ""), Refused},
+		"got it damaged":      {answer(400, `{"error":"digest mismatch, expected x"}`), Refused},
 		"has it meanwhile":    {answer(200, ""), ""},
-		"reads, then refuses": {func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); w.WriteHeader(500) }, "status 500"},
+		"reads, then refuses": {func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); w.WriteHeader(500) }, Refused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			nodes, blobs := startNodes(t, nil, c.post, nil)
 			body, digest := blob(8 << 20)
-			created, err := NewUploads(UploadOptions{Window: 1 << 20}).Upload(t.Context(), nodes, digest, int64(len(body)), bytes.NewReader(body))
-			if c.reason != "" {
-				checkFailures(t, err, "b: "+c.reason)
-			} else if !created || err != nil {
+			results, created, err := NewUploads(UploadOptions{Window: 1 << 20}).Upload(t.Context(), nodes, digest, int64(len(body)), bytes.NewReader(body))
+			if !created || err != nil {
 				t.Errorf("created %t, %v", created, err)
+			}
+			if c.reason != "" {
+				checkFailures(t, results, "b: "+string(c.reason))
+			} else {
+				checkFailures(t, results)
 			}
 			if !blobs[0].has(digest) || !blobs[2].has(digest) {
 				t.Error("a or c lacks the blob")
@@ -280,13 +265,11 @@ func TestUpload_NodesThatCannotBeAskedAreNamed(t *testing.T) {
 	l.Close()
 	blobs[0].url = &url.URL{Scheme: "http", Host: l.Addr().String()}
 	uploads := NewUploads(UploadOptions{})
-	missing, err := uploads.Has(t.Context(), nodes, digest)
-	checkFailures(t, err, "a: connection refused")
-	if len(missing) != 2 {
-		t.Errorf("missing %v", missing)
+	results, created, err := uploads.Upload(t.Context(), nodes, digest, 100, bytes.NewReader(body))
+	if !created || err != nil {
+		t.Errorf("created %t, %v", created, err)
 	}
-	_, err = uploads.Upload(t.Context(), nodes, digest, 100, bytes.NewReader(body))
-	checkFailures(t, err, "a: connection refused", "c: status 500")
+	checkFailures(t, results, "a: unreachable", "c: refused")
 	if !blobs[1].has(digest) {
 		t.Error("b lacks the blob")
 	}
@@ -326,7 +309,7 @@ func TestUpload_TheSlowestNodeHoldsTheClientBack(t *testing.T) {
 	done := make(chan struct{})
 	go func() { // ends with the upload
 		defer close(done)
-		_, err = NewUploads(UploadOptions{Window: window}).Upload(t.Context(), nodes, digest, size, read)
+		_, _, err = NewUploads(UploadOptions{Window: window}).Upload(t.Context(), nodes, digest, size, read)
 	}()
 	// More than the window only the buffers of one connection hold.
 	eventually(t, "the client is held back", func() bool {
@@ -351,9 +334,12 @@ func TestUpload_ANodeThatStallsIsGivenUp(t *testing.T) {
 			defer close(gate)
 			nodes, blobs := startNodes(t, nil, gated(gate, answer(201, "")), nil)
 			body, digest := blob(size)
-			uploads := NewUploads(UploadOptions{Window: 1 << 20, Stall: time.Second})
-			_, err := uploads.Upload(t.Context(), nodes, digest, int64(size), bytes.NewReader(body))
-			checkFailures(t, err, "b: stalled")
+			uploads := NewUploads(UploadOptions{Window: 1 << 20, Options: Options{Stall: time.Second}})
+			results, _, err := uploads.Upload(t.Context(), nodes, digest, int64(size), bytes.NewReader(body))
+			if err != nil {
+				t.Error(err)
+			}
+			checkFailures(t, results, "b: stalled")
 			if !blobs[0].has(digest) || !blobs[2].has(digest) {
 				t.Error("a or c lacks the blob")
 			}
@@ -373,7 +359,7 @@ func TestUpload_ASlowClientIsNoStalledNode(t *testing.T) {
 		w.Write(body[50:])
 		w.Close()
 	}()
-	if created, err := NewUploads(UploadOptions{Stall: stall}).Upload(t.Context(), nodes, digest, 100, r); !created || err != nil {
+	if _, created, err := NewUploads(UploadOptions{Options: Options{Stall: stall}}).Upload(t.Context(), nodes, digest, 100, r); !created || err != nil {
 		t.Errorf("created %t, %v", created, err)
 	}
 }
@@ -393,7 +379,7 @@ func TestUpload_AClientThatLeavesEndsAll(t *testing.T) {
 			done := make(chan struct{})
 			go func() { // ends with the upload
 				defer close(done)
-				_, err = NewUploads(UploadOptions{}).Upload(ctx, nodes, digest, -1, r)
+				_, _, err = NewUploads(UploadOptions{}).Upload(ctx, nodes, digest, -1, r)
 			}()
 			w.Write(make([]byte, 1<<20))
 			leave(w, func() { cancel(gone) })
