@@ -34,6 +34,7 @@ type stand struct {
 	sim    []*simnode.Node
 	before []int // requests that made a node ready
 	log    *journal
+	way    http.RoundTripper // to the registry
 }
 
 // A standSetup is what a row wants otherwise than usual.
@@ -68,14 +69,13 @@ func onStand(t *testing.T, setup standSetup, row func(*stand)) {
 		s.engine.Observe(&s.witness)
 		models := slices.DeleteFunc(simnode.GoldenModels(), func(m simnode.Model) bool { return m.Name == "broken" })
 		config := setup.config
-		var way http.RoundTripper
 		if setup.registry != nil {
 			pipe := simnode.NewPipe(setup.registry)
 			t.Cleanup(pipe.Close)
-			way = pipe
+			s.way = pipe
 		}
 		for i := range setup.nodes {
-			o := simnode.Options{Models: models, CheckHost: true, Scale: setup.scale, Slots: setup.slots, Registry: way}
+			o := simnode.Options{Models: models, CheckHost: true, Scale: setup.scale, Slots: setup.slots, Registry: s.way}
 			if i < len(setup.versions) {
 				o.Version = setup.versions[i]
 			}
