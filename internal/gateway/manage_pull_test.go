@@ -159,3 +159,20 @@ func TestPull_AReplacedNodeIsAskedItself(t *testing.T) {
 		s.at(0, 1, 2)
 	})
 }
+
+func TestPull_AClientThatDoesNotReadHoldsNobodyUp(t *testing.T) {
+	onStand(t, pulling(t, 2), func(s *stand) {
+		resp, lines := s.begin(s.Context()) // and it does not read on: a pipe holds nothing for it
+		s.pulls().ends(s, 200, "writing manifest", "success")
+		s.at(0, 1)
+		time.Sleep(time.Minute)
+		if got := s.ending(resp, lines, 1); !slices.Equal(got, []string{succeeded}) {
+			s.Errorf("who reads later is told %q", got)
+		}
+		for i := range s.sim {
+			if asked, _ := s.pullsAt(i); asked != 1 {
+				s.Errorf("n%d was asked %d times for equal pulls", i, asked)
+			}
+		}
+	})
+}
