@@ -3,6 +3,8 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -173,6 +175,44 @@ func TestPull_AClientThatDoesNotReadHoldsNobodyUp(t *testing.T) {
 			if asked, _ := s.pullsAt(i); asked != 1 {
 				s.Errorf("n%d was asked %d times for equal pulls", i, asked)
 			}
+		}
+	})
+}
+
+// A node begins a layer again after its connection to the registry was reset.
+func TestPull_ANodeThatBeginsALayerAgainTakesNothingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		part := func(completed int) string {
+			return fmt.Sprintf(`{"status":"pulling c54460c78625","digest":"sha256:c54460c78625","total":1000,"completed":%d}`, completed)
+		}
+		slowly := func(lines ...string) func(*manager, http.ResponseWriter, *http.Request, string) bool {
+			return func(_ *manager, w http.ResponseWriter, _ *http.Request, _ string) bool {
+				for _, l := range lines {
+					says(w, l)
+					time.Sleep(time.Second) // so that each is told
+				}
+				return true
+			}
+		}
+		r := managingRig(t, ManageConfig{},
+			newManager(t, slowly(manifest, part(800), part(0), part(300), part(1000), succeeded)),
+			newManager(t, slowly(manifest, part(100), part(200), part(300), part(400), part(500), `{"error":"max retries exceeded"}`)))
+		_, answer, _ := r.asks("POST", "/api/pull", pullNew)
+		var got []int64
+		for line := range strings.Lines(answer) {
+			var l pulledLine
+			if err := json.Unmarshal([]byte(line), &l); err != nil {
+				t.Fatal(err)
+			}
+			if l.Digest != "" {
+				got = append(got, l.Completed)
+			}
+		}
+		if !slices.IsSorted(got) || len(got) < 4 || got[len(got)-1] != 2000 {
+			t.Errorf("told %v of 2000", got)
+		}
+		if !strings.HasSuffix(answer, `{"status":"failed on n1: max retries exceeded"}`+"\n"+succeeded+"\n") {
+			t.Errorf("ended with %s", answer)
 		}
 	})
 }
