@@ -24,10 +24,10 @@ func remote() simnode.Model {
 
 const pullRemote = `{"model":"remote"}`
 
-// pulling is a stand whose nodes can pull remote, in some three seconds.
+// pulling is a stand whose nodes can pull remote, in some seven seconds.
 func pulling(t *testing.T, nodes int) standSetup {
 	t.Helper()
-	return standSetup{nodes: nodes, site: SiteConfig{Manage: true}, registry: published(t, registry.Options{Rate: 10_000_000})}
+	return standSetup{nodes: nodes, scale: 1, site: SiteConfig{Manage: true}, registry: published(t, registry.Options{Rate: 10_000_000})}
 }
 
 // published is a registry that has remote.
@@ -133,8 +133,8 @@ func TestMatrix_APullPassesOverANodeThatRefusesConnections(t *testing.T) {
 		s.fail(0, "refuse")
 		p := s.pulls()
 		p.ends(s, 200, "writing manifest", "failed on n0: it could not be reached", "success")
-		if p.took > 5*time.Second {
-			s.Errorf("took %v, and a pull takes three seconds", p.took)
+		if p.took > 10*time.Second {
+			s.Errorf("took %v, and a pull takes some seven seconds", p.took)
 		}
 		s.at(1)
 		if got := s.last(s.T).Outcome; got != OK {

@@ -87,9 +87,10 @@ func (j *Jobs) startLocked(key string, a Ask, nodes []Node, o Options) *Job {
 	}
 	job.left = len(parts)
 	for _, nodes := range parts {
-		r := &runner{node: nodes[0]}
-		job.runners = append(job.runners, r)
-		j.base.Running.Go(func() { job.run(ctx, r, nodes) }) // ends with ctx
+		job.runners = append(job.runners, &runner{node: nodes[0]})
+	}
+	for i, r := range job.runners { // all are there before the first one reads them
+		j.base.Running.Go(func() { job.run(ctx, r, parts[i]) }) // ends with ctx
 	}
 	return job
 }
