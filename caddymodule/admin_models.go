@@ -96,27 +96,23 @@ func rowOf(s *fleet.Snapshot, name string, holdings []fleet.Holding) modelRow {
 // A modelOrder is the body of an order.
 type modelOrder struct {
 	Model   string   `json:"model"`
-	Nodes   []string `json:"nodes"`
-	Lacking bool     `json:"lacking"` // of a pull: only nodes that do not have what is served
+	Nodes   []string `json:"nodes,omitempty"`   // none: all that it concerns
+	Lacking bool     `json:"lacking,omitempty"` // of a pull: only nodes that do not have what is served
 }
 
-// A modelUpdate is a line of the answer to an order: something new of a node.
+// A modelUpdate is a line of the answer to an order: something new of a node. The last one is of no
+// node: it is done, or tells the error for which it did not get to the end.
 type modelUpdate struct {
-	Node      string `json:"node"`
-	Status    string `json:"status,omitempty"` // "success" is the node's last
-	Digest    string `json:"digest,omitempty"`
-	Total     int64  `json:"total,omitempty"`
-	Completed int64  `json:"completed,omitempty"`
-	Error     string `json:"error,omitempty"`  // the node's last, too
-	Reason    string `json:"reason,omitempty"` // of the error, in a word
-}
-
-// A modelsDone is the last line.
-type modelsDone struct {
-	Done   bool     `json:"done"`
-	OK     []string `json:"ok"`
-	Failed []string `json:"failed"`
-	Error  string   `json:"error,omitempty"` // it did not get to the end
+	Node      string   `json:"node,omitempty"`
+	Status    string   `json:"status,omitempty"`    // "success" is the node's last
+	Digest    string   `json:"digest,omitempty"`    // of the layer that the sizes are those of
+	Total     int64    `json:"total,omitempty"`     // bytes
+	Completed int64    `json:"completed,omitempty"` // bytes
+	Error     string   `json:"error,omitempty"`     // the node's last, too
+	Reason    string   `json:"reason,omitempty"`    // of the error, in a word
+	Done      bool     `json:"done,omitempty"`
+	OK        []string `json:"ok,omitzero"` // nodes, in the last line
+	Failed    []string `json:"failed,omitzero"`
 }
 
 // servePull answers POST /ollama/models/pull.
@@ -139,7 +135,7 @@ func serveOrder(w http.ResponseWriter, r *http.Request, operation wire.Operation
 	// Caddy's admin endpoint gives a request ten seconds to arrive. It has, but the time would end the
 	// context of the request, too, and with it what takes longer.
 	_ = control.SetReadDeadline(time.Time{})
-	out := &orderAnswer{w: w, control: control, done: modelsDone{Done: true, OK: []string{}, Failed: []string{}}}
+	out := &orderAnswer{w: w, control: control, done: modelUpdate{OK: []string{}, Failed: []string{}}}
 	err = e.Manage(r.Context(), gateway.Order{
 		Operation: operation, Model: order.Model, Nodes: order.Nodes, Lacking: order.Lacking, Who: "admin",
 	}, out.tell)
@@ -180,7 +176,7 @@ type orderAnswer struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	begun   bool
-	done    modelsDone
+	done    modelUpdate // the last line
 }
 
 // tell writes what is new.

@@ -16,35 +16,9 @@ import (
 	"golang.org/x/term"
 )
 
-// Where the admin endpoint lists and changes the models of the nodes.
-const (
-	modelsAt      = "/ollama/models"
-	pullModelAt   = modelsAt + "/pull"
-	deleteModelAt = modelsAt + "/delete"
-)
-
-// A modelChange asks for a model to be pulled or deleted.
-type modelChange struct {
-	Model string   `json:"model"`
-	Nodes []string `json:"nodes,omitempty"` // none: all that it concerns
-}
-
-// A changeLine is a line of what the admin endpoint answers to a modelChange. It is about one node,
-// but for the last one.
-type changeLine struct {
-	Node      string   `json:"node"`
-	Status    string   `json:"status"`
-	Digest    string   `json:"digest"`    // of the layer that the sizes are those of
-	Total     int64    `json:"total"`     // bytes
-	Completed int64    `json:"completed"` // bytes
-	Error     string   `json:"error"`     // why the node failed; without a node: why nothing was done
-	Done      bool     `json:"done"`      // the last line
-	Failed    []string `json:"failed"`    // nodes, in the last line
-}
-
 // change asks for a change and shows how it goes, or writes what the gateway answers with raw. The
 // error is that of asking; nodes that failed are told in the result.
-func change(cmd *cobra.Command, path string, wanted modelChange, raw bool) (*changes, error) {
+func change(cmd *cobra.Command, path string, wanted modelOrder, raw bool) (*changes, error) {
 	body, err := json.Marshal(wanted)
 	if err != nil {
 		return nil, err
@@ -57,18 +31,18 @@ func change(cmd *cobra.Command, path string, wanted modelChange, raw bool) (*cha
 	c := new(changes)
 	out := cmd.OutOrStdout()
 	if raw {
-		return c, c.follow(io.TeeReader(resp.Body, out), address, func(changeLine) {})
+		return c, c.follow(io.TeeReader(resp.Body, out), address, func(modelUpdate) {})
 	}
 	show := newChangeView(c, out)
-	err = c.follow(resp.Body, address, func(l changeLine) { show.told(l, time.Now()) })
+	err = c.follow(resp.Body, address, func(l modelUpdate) { show.told(l, time.Now()) })
 	show.end()
 	return c, err
 }
 
 // follow reads the lines of an answer to the last one.
-func (c *changes) follow(r io.Reader, address string, told func(changeLine)) error {
+func (c *changes) follow(r io.Reader, address string, told func(modelUpdate)) error {
 	for lines := json.NewDecoder(r); ; {
-		var l changeLine
+		var l modelUpdate
 		err := lines.Decode(&l)
 		var broken *json.SyntaxError
 		var other *json.UnmarshalTypeError
@@ -106,7 +80,7 @@ func newChangeView(c *changes, to io.Writer) *changeView {
 }
 
 // told shows what a line has changed.
-func (v *changeView) told(l changeLine, now time.Time) {
+func (v *changeView) told(l modelUpdate, now time.Time) {
 	if v.screen == nil {
 		io.WriteString(v.to, v.changes.news(l, now))
 		return

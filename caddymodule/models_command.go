@@ -24,7 +24,7 @@ The exit code is 0 only if no node failed.
 
 ` + asksAdmin,
 	CobraFunc: func(cmd *cobra.Command) {
-		changeCommand(cmd, "to", "have this node pull it, not all; may be repeated", pullModelAt)
+		changeCommand(cmd, "to", "have this node pull it, not all; may be repeated", pullPath)
 	},
 }
 
@@ -39,7 +39,7 @@ The exit code is 0 only if no node failed.
 
 ` + asksAdmin,
 	CobraFunc: func(cmd *cobra.Command) {
-		changeCommand(cmd, "from", "have this node delete it, not all; may be repeated", deleteModelAt)
+		changeCommand(cmd, "from", "have this node delete it, not all; may be repeated", deletePath)
 	},
 }
 
@@ -58,7 +58,7 @@ them. What was made from a file, or copied, no registry has: it is named, and st
 	CobraFunc: func(cmd *cobra.Command) {
 		adminFlags(cmd)
 		plain(cmd, func(cmd *cobra.Command) error {
-			return showAdmin(cmd, http.MethodGet, modelsAt, nil, writeGrid)
+			return showAdmin(cmd, http.MethodGet, modelsPath, nil, writeMatrix)
 		})
 		cmd.AddCommand(modelsSyncCommand())
 	},
@@ -73,7 +73,7 @@ func changeCommand(cmd *cobra.Command, flag, usage, path string) {
 		if err != nil {
 			return err
 		}
-		c, err := change(cmd, path, modelChange{cmd.Flags().Arg(0), nodes}, wantsJSON(cmd))
+		c, err := change(cmd, path, modelOrder{Model: cmd.Flags().Arg(0), Nodes: nodes}, wantsJSON(cmd))
 		if err != nil {
 			return err
 		}
@@ -125,7 +125,7 @@ func modelsSyncCommand() *cobra.Command {
 
 // syncModels pulls one model after the other where it lacks.
 func syncModels(cmd *cobra.Command) error {
-	m, err := readAdmin[modelGrid](cmd, http.MethodGet, modelsAt)
+	m, err := readAdmin[modelMatrix](cmd, http.MethodGet, modelsPath)
 	if err != nil {
 		return err
 	}
@@ -135,21 +135,21 @@ func syncModels(cmd *cobra.Command) error {
 		if !ok {
 			return fmt.Errorf("no node is known to have %s; \"pull %s\" brings it to all", name, name)
 		}
-		wanted = []gridModel{model}
+		wanted = []modelRow{model}
 	}
 	var pulled, failed []string
 	for _, model := range wanted {
 		if len(model.Lacking) == 0 {
 			continue
 		}
-		c, err := syncModel(cmd, model.Name, model.Lacking)
+		c, err := syncModel(cmd, model.Model, model.Lacking)
 		if err != nil {
 			return err
 		}
 		if c.err() != nil {
-			failed = append(failed, untagged(model.Name))
+			failed = append(failed, untagged(model.Model))
 		} else {
-			pulled = append(pulled, model.Name)
+			pulled = append(pulled, model.Model)
 		}
 	}
 	out := cmd.OutOrStdout()
@@ -170,7 +170,7 @@ func syncModels(cmd *cobra.Command) error {
 func syncModel(cmd *cobra.Command, model string, nodes []string) (*changes, error) {
 	out, name := cmd.OutOrStdout(), oneWord(untagged(model))
 	fmt.Fprintf(out, "%s, to %s:\n", name, oneWord(strings.Join(nodes, ", ")))
-	c, err := change(cmd, pullModelAt, modelChange{model, nodes}, false)
+	c, err := change(cmd, pullPath, modelOrder{Model: model, Nodes: nodes}, false)
 	if err == nil && c.unknown() {
 		fmt.Fprintf(out, "%s cannot be pulled: its registry does not have it. It was made from a file or copied; make it on the other nodes, too, or push it.\n", name)
 	}
@@ -194,7 +194,7 @@ func tellDrift(cmd *cobra.Command, models []string) error {
 	if len(models) == 0 {
 		return nil
 	}
-	m, err := readAdmin[modelGrid](cmd, http.MethodGet, modelsAt)
+	m, err := readAdmin[modelMatrix](cmd, http.MethodGet, modelsPath)
 	if err != nil {
 		return err
 	}

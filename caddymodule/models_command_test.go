@@ -30,7 +30,7 @@ func (a *fakeAdmin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	a.seen = append(a.seen, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+string(body)))
 	a.mu.Unlock()
-	var wanted modelChange
+	var wanted modelOrder
 	json.Unmarshal(body, &wanted)
 	var answer string
 	switch r.URL.Path {
@@ -135,16 +135,16 @@ func TestPullAndRm_SayWhatBecameOfEachNode(t *testing.T) {
 	}
 }
 
-// gridText is an answer of three nodes, the last of which is down. Each model is "name nodes"; a
+// matrixText is an answer of three nodes, the last of which is down. Each model is "name nodes"; a
 // node in capitals has another build.
-func gridText(models ...string) string {
-	g := modelGrid{Nodes: []string{"a", "b", "c"}, Models: []gridModel{}}
+func matrixText(models ...string) string {
+	g := modelMatrix{Nodes: []string{"a", "b", "c"}, Models: []modelRow{}}
 	for _, text := range models {
 		name, nodes, _ := strings.Cut(text, " ")
-		model := gridModel{Name: name, Lacking: []string{}}
+		model := modelRow{Model: name, Lacking: []string{}}
 		for _, n := range nodes {
 			lower := strings.ToLower(string(n))
-			model.Copies = append(model.Copies, gridCopy{Node: lower, Up: lower != "c", Drift: lower != string(n)})
+			model.Nodes = append(model.Nodes, modelCell{Node: lower, Up: lower != "c", Drift: lower != string(n)})
 		}
 		for _, n := range []string{"a", "b"} {
 			if !strings.Contains(strings.ToLower(nodes), n) {
@@ -163,15 +163,15 @@ func gridText(models ...string) string {
 func TestModels_ShowsWhoHasWhat(t *testing.T) {
 	for _, test := range []struct{ name, answer, want string }{
 		{
-			"all kinds", gridText("llama3:latest abc", "team/mine:8b a", "odd\x1b:latest aB", "old:latest aC"),
+			"all kinds", matrixText("llama3:latest abc", "team/mine:8b a", "odd\x1b:latest aB", "old:latest aC"),
 			"MODEL         a    b     c\n" +
 				"llama3        yes  yes   (yes)\n" +
 				"team/mine:8b  yes  -     ?\n" +
 				"odd·          yes  yes*  ?\n" +
 				"old           yes  -     (yes*)\n\n" + driftNote + "\n",
 		},
-		{"no drift", gridText("llama3:latest ab"), "MODEL   a    b    c\nllama3  yes  yes  ?\n"},
-		{"no models", gridText(), "No node is known to have a model.\n"},
+		{"no drift", matrixText("llama3:latest ab"), "MODEL   a    b    c\nllama3  yes  yes  ?\n"},
+		{"no models", matrixText(), "No node is known to have a model.\n"},
 		{
 			"with all its fields",
 			`{"nodes":["a"],"models":[{"model":"llama3:latest","identity":"x","drift":false,"nodes":[{"node":"a","up":true,"digest":"d","identity":"x","drift":false}],"lacking":[]}]}`,
@@ -211,7 +211,7 @@ func TestModelsSync_PullsWhereAModelLacks(t *testing.T) {
 		{
 			"one that lacks",
 			[]string{"llama3"},
-			[]string{gridText("llama3:latest a", "other:latest a"), gridText("llama3:latest ab")},
+			[]string{matrixText("llama3:latest a", "other:latest a"), matrixText("llama3:latest ab")},
 			map[string]string{"llama3:latest": pulledB},
 			[]string{list, pull("llama3", "b"), list},
 			"llama3, to b:\nb: pulling manifest\nb: success\n", "",
@@ -219,7 +219,7 @@ func TestModelsSync_PullsWhereAModelLacks(t *testing.T) {
 		{
 			"all, and one is from a file",
 			[]string{"--all"},
-			[]string{gridText("llama3:latest ab", "mine:latest a", "other:latest b"), gridText("other:latest ab")},
+			[]string{matrixText("llama3:latest ab", "mine:latest a", "other:latest b"), matrixText("other:latest ab")},
 			map[string]string{"mine:latest": unknownB + butForB, "other:latest": pulledA + allWell},
 			[]string{list, pull("mine", "b"), pull("other", "a"), list},
 			"mine, to b:\nb: failed: pull model manifest: file does not exist\n" +
@@ -230,7 +230,7 @@ func TestModelsSync_PullsWhereAModelLacks(t *testing.T) {
 		{
 			"a node fails",
 			[]string{"llama3:latest"},
-			[]string{gridText("llama3:latest a")},
+			[]string{matrixText("llama3:latest a")},
 			map[string]string{"llama3:latest": failedB + butForB},
 			[]string{list, pull("llama3", "b")},
 			"llama3, to b:\nb: failed: no space\n", "1 of 1 models still lack somewhere: llama3",
@@ -238,15 +238,15 @@ func TestModelsSync_PullsWhereAModelLacks(t *testing.T) {
 		{
 			"the registry has another one by now",
 			[]string{"llama3"},
-			[]string{gridText("llama3:latest a"), gridText("llama3:latest aB")},
+			[]string{matrixText("llama3:latest a"), matrixText("llama3:latest aB")},
 			map[string]string{"llama3:latest": pulledB},
 			[]string{list, pull("llama3", "b"), list},
 			"llama3, to b:\nb: pulling manifest\nb: success\n" +
 				"llama3 is now not the same on all nodes: the registry has another one than they had. \"pull llama3\" brings it to all.\n", "",
 		},
-		{"all have it", []string{"LLAMA3"}, []string{gridText("llama3:latest ab")}, nil, []string{list}, "Nothing is lacking.\n", ""},
-		{"only a node that is down lacks it", []string{"--all"}, []string{gridText("llama3:latest ab")}, nil, []string{list}, "Nothing is lacking.\n", ""},
-		{"nobody has it", []string{"x"}, []string{gridText()}, nil, []string{list}, "", `no node is known to have x; "pull x" brings it to all`},
+		{"all have it", []string{"LLAMA3"}, []string{matrixText("llama3:latest ab")}, nil, []string{list}, "Nothing is lacking.\n", ""},
+		{"only a node that is down lacks it", []string{"--all"}, []string{matrixText("llama3:latest ab")}, nil, []string{list}, "Nothing is lacking.\n", ""},
+		{"nobody has it", []string{"x"}, []string{matrixText()}, nil, []string{list}, "", `no node is known to have x; "pull x" brings it to all`},
 		{"neither", nil, nil, nil, nil, "", "say which model"},
 		{"both", []string{"x", "--all"}, nil, nil, nil, "", "say which model"},
 		{"no name", []string{"a:b:c"}, nil, nil, nil, "", "llama3 or team/llama3:8b"},

@@ -38,7 +38,7 @@ func (c *changes) node(name string) *nodeChange {
 }
 
 // take notes what a line says.
-func (c *changes) take(l changeLine) {
+func (c *changes) take(l modelUpdate) {
 	if l.Done {
 		for _, name := range l.Failed {
 			n := c.node(name)
@@ -160,7 +160,7 @@ func (n *nodeChange) sizes() string {
 const newsInterval = 10 * time.Second
 
 // news is the text for what is no terminal, with a line end, or "" if there is nothing to tell.
-func (c *changes) news(l changeLine, now time.Time) string {
+func (c *changes) news(l modelUpdate, now time.Time) string {
 	if l.Done {
 		var b strings.Builder
 		for _, n := range c.nodes { // what no line of theirs has told

@@ -10,7 +10,7 @@ import (
 )
 
 // told are changes after some lines.
-func told(lines ...changeLine) *changes {
+func told(lines ...modelUpdate) *changes {
 	c := new(changes)
 	for _, l := range lines {
 		c.take(l)
@@ -18,8 +18,8 @@ func told(lines ...changeLine) *changes {
 	return c
 }
 
-func pulling(node, digest string, completed, total int64) changeLine {
-	return changeLine{Node: node, Status: "pulling " + digest, Digest: "sha256:" + digest, Completed: completed, Total: total}
+func pulling(node, digest string, completed, total int64) modelUpdate {
+	return modelUpdate{Node: node, Status: "pulling " + digest, Digest: "sha256:" + digest, Completed: completed, Total: total}
 }
 
 func TestChanges_LinesSayHowFarEachNodeIs(t *testing.T) {
@@ -34,10 +34,10 @@ func TestChanges_LinesSayHowFarEachNodeIs(t *testing.T) {
 		{
 			"each in its own state",
 			told(
-				changeLine{Node: "a", Status: "pulling manifest"},
+				modelUpdate{Node: "a", Status: "pulling manifest"},
 				pulling("big-one", "aaa", 25*mib, 100*mib), pulling("big-one", "bbb", 50*mib, 50*mib),
-				changeLine{Node: "c", Status: "success"},
-				changeLine{Node: "d", Error: "no space\x1b[2J\nleft"},
+				modelUpdate{Node: "c", Status: "success"},
+				modelUpdate{Node: "d", Error: "no space\x1b[2J\nleft"},
 			),
 			80, 24,
 			[]string{
@@ -50,15 +50,15 @@ func TestChanges_LinesSayHowFarEachNodeIs(t *testing.T) {
 		{"narrow", told(pulling("a", "aaa", mib, mib)), 12, 24, []string{"a  [########"}},
 		{
 			"too many for the terminal", told(
-				changeLine{Node: "a", Status: "success"}, changeLine{Node: "b", Status: "verifying"}, changeLine{Node: "c", Status: "success"},
-				changeLine{Node: "d", Error: "gone"}, changeLine{Node: "e", Status: "success"},
+				modelUpdate{Node: "a", Status: "success"}, modelUpdate{Node: "b", Status: "verifying"}, modelUpdate{Node: "c", Status: "success"},
+				modelUpdate{Node: "d", Error: "gone"}, modelUpdate{Node: "e", Status: "success"},
 			),
 			80, 5,
 			[]string{"d  failed: gone", "b  verifying", "a  success", "and 2 more"},
 		},
 		{
 			"at the end", told(
-				pulling("a", "aaa", 1, 2), changeLine{Node: "b", Error: "gone"}, changeLine{Done: true, Failed: []string{"b", "silent"}},
+				pulling("a", "aaa", 1, 2), modelUpdate{Node: "b", Error: "gone"}, modelUpdate{Done: true, Failed: []string{"b", "silent"}},
 			),
 			80, 24,
 			[]string{"a       success", "b       failed: gone", "silent  failed: no reason told"},
@@ -76,7 +76,7 @@ func TestChanges_ABarNeverGoesBackwards(t *testing.T) {
 	c := told(pulling("a", "aaa", 90, 100))
 	full := func() int { return strings.Count(c.lines(200, 24)[0], "#") }
 	before := full()
-	for _, l := range []changeLine{
+	for _, l := range []modelUpdate{
 		pulling("a", "aaa", 10, 100),   // begun anew
 		pulling("a", "bbb", 0, 100000), // a further layer
 		pulling("a", "aaa", 100, 100),
@@ -97,7 +97,7 @@ func TestChanges_ABarNeverGoesBackwards(t *testing.T) {
 func TestChanges_NewsAreTheStepsAndSizesNowAndThen(t *testing.T) {
 	c, now := new(changes), time.Now()
 	var got strings.Builder
-	for _, l := range []changeLine{
+	for _, l := range []modelUpdate{
 		{Node: "a", Status: "pulling manifest"},
 		{Node: "a", Status: "pulling manifest"},
 		pulling("a", "aaa", 0, 4<<20),
@@ -131,10 +131,10 @@ func TestChanges_AreAnErrorIfANodeFailed(t *testing.T) {
 		changes *changes
 		want    string
 	}{
-		{told(changeLine{Node: "a", Status: "success"}, changeLine{Done: true}), "<nil>"},
-		{told(changeLine{Node: "a", Error: "x"}, changeLine{Node: "b", Status: "success"}, changeLine{Done: true}), "1 of 2 nodes failed: a"},
-		{told(changeLine{Done: true, Failed: []string{"a", "b"}}), "2 of 2 nodes failed: a, b"},
-		{told(changeLine{Done: true}), `no node was concerned; "models" shows which there are and what they have`},
+		{told(modelUpdate{Node: "a", Status: "success"}, modelUpdate{Done: true}), "<nil>"},
+		{told(modelUpdate{Node: "a", Error: "x"}, modelUpdate{Node: "b", Status: "success"}, modelUpdate{Done: true}), "1 of 2 nodes failed: a"},
+		{told(modelUpdate{Done: true, Failed: []string{"a", "b"}}), "2 of 2 nodes failed: a, b"},
+		{told(modelUpdate{Done: true}), `no node was concerned; "models" shows which there are and what they have`},
 	} {
 		if got := fmt.Sprint(test.changes.err()); got != test.want {
 			t.Errorf("got %s, want %s", got, test.want)
@@ -156,13 +156,13 @@ func TestFollow_ReadsToTheLastLine(t *testing.T) {
 		{"refused", `{"error":"no node is called \u001bz"}`, "the gateway at x: no node is called ·z"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			err := new(changes).follow(strings.NewReader(test.answer), "x", func(changeLine) {})
+			err := new(changes).follow(strings.NewReader(test.answer), "x", func(modelUpdate) {})
 			if got := fmt.Sprint(err); !strings.HasPrefix(got, test.want) {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
 		})
 	}
-	broken := new(changes).follow(&failing{}, "x", func(changeLine) {})
+	broken := new(changes).follow(&failing{}, "x", func(modelUpdate) {})
 	if broken == nil || !strings.Contains(broken.Error(), "broke off") {
 		t.Errorf("a connection that is lost: %v", broken)
 	}
@@ -188,7 +188,7 @@ func FuzzFollow(f *testing.F) {
 	f.Add(`{"error":"x"}`)
 	f.Fuzz(func(t *testing.T, answer string) {
 		c := new(changes)
-		_ = c.follow(strings.NewReader(answer), "x", func(l changeLine) {
+		_ = c.follow(strings.NewReader(answer), "x", func(l modelUpdate) {
 			for _, line := range append(c.lines(100, 10), strings.Split(c.news(l, time.Now()), "\n")...) {
 				if strings.ContainsAny(line, "\x1b\n\r") {
 					t.Errorf("%q does something to a terminal", line)

@@ -200,11 +200,12 @@ func (q *request) blob() error {
 	if q.r.Method == http.MethodPost {
 		return q.upload(digest, nodes)
 	}
-	if len(q.having(nodes, []string{digest})) == len(nodes) {
-		q.answer(http.StatusOK, "", nil)
-		return nil
+	results := manage.HasBlob(q.ctx(), asManaged(nodes), digest, q.engine.options())
+	if slices.ContainsFunc(results, func(r manage.Result) bool { return r.Failure != nil }) {
+		return &unknownModel{`blob "` + q.param + `" not found`}
 	}
-	return &unknownModel{`blob "` + q.param + `" not found`}
+	q.answer(http.StatusOK, "", nil)
+	return nil
 }
 
 // upload has the nodes keep the body of the request as the blob of that digest.
@@ -241,18 +242,24 @@ func (q *request) upload(digest string, nodes []*fleet.Node) error {
 	return nil
 }
 
-// having are those of the nodes that have all blobs.
-func (q *request) having(nodes []*fleet.Node, digests []string) []*fleet.Node {
+// having are those of the nodes that have all blobs, or all of them if none does; lack are the others.
+func (q *request) having(nodes []*fleet.Node, digests []string) (have []*fleet.Node, lack []manage.Result) {
+	have = nodes
 	for _, digest := range digests {
-		var have []*fleet.Node
-		for i, r := range manage.HasBlob(q.ctx(), asManaged(nodes), digest, q.engine.options()) {
+		var left []*fleet.Node
+		for i, r := range manage.HasBlob(q.ctx(), asManaged(have), digest, q.engine.options()) {
 			if r.Failure == nil {
-				have = append(have, nodes[i])
+				left = append(left, have[i])
+			} else {
+				lack = append(lack, manage.Result{Node: r.Node, Failure: &manage.Failure{Reason: manage.NoBlob, Err: r.Failure}})
 			}
 		}
-		nodes = have
+		have = left
 	}
-	return nodes
+	if len(have) == 0 {
+		return nodes, nil
+	}
+	return have, lack
 }
 
 // registryAllowed tells whether nodes may be sent to the registry of a model.

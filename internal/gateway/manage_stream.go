@@ -29,7 +29,7 @@ func (q *request) pull(asked *wire.ManageRequest) error {
 	}
 	ask := q.ask(asked)
 	ask.Key = "pull " + asked.Model.Key()
-	return q.follow(ask, nodes)
+	return q.follow(ask, nodes, nil)
 }
 
 // push has one node that has a model send it to its registry.
@@ -43,12 +43,13 @@ func (q *request) push(asked *wire.ManageRequest) error {
 	}
 	ask := q.ask(asked)
 	ask.Key, ask.One = "push "+asked.Model.Key(), true
-	return q.follow(ask, nodes)
+	return q.follow(ask, nodes, nil)
 }
 
 // create has every node that has what the model is made of make it. What a model begins with that no
 // node has is pulled by each, as a single node does; so its registry must be an allowed one. It must
-// be so in any case: the model might be deleted before the node looks for it.
+// be so in any case: the model might be deleted before the node looks for it. Nodes that lack a file
+// have failed; if all do, each says by itself what it lacks.
 func (q *request) create(asked *wire.ManageRequest) error {
 	if !q.site.allows(asked.Model.Short()) {
 		return errOtherModel
@@ -70,16 +71,15 @@ func (q *request) create(asked *wire.ManageRequest) error {
 			have = nodes
 		}
 	}
-	if having := q.having(have, asked.Blobs); len(having) > 0 {
-		have = having // else each says by itself what it lacks
-	}
+	have, lack := q.having(have, asked.Blobs)
 	ask := q.ask(asked)
 	ask.Key = fmt.Sprintf("create %x", sha256.Sum256(asked.Body))
-	return q.follow(ask, have)
+	return q.follow(ask, have, lack)
 }
 
-// follow answers with the progress of a job on the nodes.
-func (q *request) follow(ask manage.Ask, nodes []*fleet.Node) error {
+// follow answers with the progress of a job on the nodes, and with its results after those of nodes
+// that have failed before.
+func (q *request) follow(ask manage.Ask, nodes []*fleet.Node, failed []manage.Result) error {
 	job := q.engine.jobs.Follow(ask, asManaged(nodes), q.engine.options())
 	defer job.Close()
 	control := http.NewResponseController(q.w)
@@ -99,7 +99,7 @@ func (q *request) follow(ask manage.Ask, nodes []*fleet.Node) error {
 			break
 		}
 	}
-	results := job.Results()
+	results := append(failed, job.Results()...)
 	q.managed.did(results)
 	return q.ended(control, results, ask.One)
 }

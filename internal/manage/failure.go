@@ -16,13 +16,14 @@ const (
 	Incomplete  Reason = "incomplete"  // it ended in order and did not say that it succeeded
 	Refused     Reason = "refused"     // it answered with a status of its own
 	NoSpace     Reason = "no_space"    // its disk is full
+	NoBlob      Reason = "no_blob"     // it lacks a file that a model is made of, and was not asked
 	Failed      Reason = "failed"      // it said so
 	Protocol    Reason = "protocol"    // it did not answer as an Ollama server does
 	Canceled    Reason = "canceled"    // nobody waited any more
 )
 
 // Reasons lists all of them.
-var Reasons = [...]Reason{Unreachable, Lost, Stalled, Incomplete, Refused, NoSpace, Failed, Protocol, Canceled}
+var Reasons = [...]Reason{Unreachable, Lost, Stalled, Incomplete, Refused, NoSpace, NoBlob, Failed, Protocol, Canceled}
 
 // texts are what clients are told where the node said nothing.
 var texts = map[Reason]string{
@@ -32,6 +33,7 @@ var texts = map[Reason]string{
 	Incomplete:  "it ended without saying that it succeeded",
 	Refused:     "it refused",
 	NoSpace:     "no space left on its disk",
+	NoBlob:      "it lacks a file that the model is made of",
 	Failed:      "it failed",
 	Protocol:    "it did not answer as an Ollama server does",
 	Canceled:    "canceled",

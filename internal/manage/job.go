@@ -89,8 +89,8 @@ func (j *Jobs) startLocked(key string, a Ask, nodes []Node, o Options) *Job {
 	for _, nodes := range parts {
 		job.runners = append(job.runners, &runner{node: nodes[0]})
 	}
-	for i, r := range job.runners { // all are there before the first one reads them
-		j.base.Running.Go(func() { job.run(ctx, r, parts[i]) }) // ends with ctx
+	for i, nodes := range parts { // once all are there: the first to tell of something reads them all
+		j.base.Running.Go(func() { job.run(ctx, job.runners[i], nodes) }) // ends with ctx
 	}
 	return job
 }

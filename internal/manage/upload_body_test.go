@@ -90,3 +90,36 @@ func TestClientBody_TheConnectionIsGoodAfterwards(t *testing.T) {
 		resp.Body.Close()
 	}
 }
+
+// While nobody reads, the limit does not run: over HTTP/2 it would end the body for good.
+func TestClientBody_ASlowNodeIsNoSlowClient(t *testing.T) {
+	const stall = 500 * time.Millisecond
+	waited := make(chan struct{})
+	gateway := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, done := ClientBody(r.Context(), w, r, stall)
+		defer done()
+		first := make([]byte, 1)
+		_, err := io.ReadFull(body, first)
+		time.Sleep(2 * stall) // a node that takes its time
+		close(waited)
+		rest, restErr := io.ReadAll(body)
+		if r.ProtoMajor != 2 || err != nil || restErr != nil || string(rest) != "ello" {
+			t.Errorf("HTTP/%d: %v, %q, %v", r.ProtoMajor, err, rest, restErr)
+		}
+	}))
+	gateway.EnableHTTP2 = true
+	gateway.StartTLS()
+	defer gateway.Close()
+	blob, feed := io.Pipe()
+	go func() { // ends with the request
+		io.WriteString(feed, "h")
+		<-waited
+		io.WriteString(feed, "ello")
+		feed.Close()
+	}()
+	resp, err := gateway.Client().Post(gateway.URL, "", blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+}
