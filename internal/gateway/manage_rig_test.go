@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/caddy-ollama/caddy-ollama/internal/simnode"
 )
 
 // A manager is a node of the recordings that is told what it says to requests which change models.
@@ -57,6 +59,12 @@ func (m *manager) canceled() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.left
+}
+
+// inferred is how many requests the node has had that make or load something.
+func (m *manager) inferred() int {
+	requests := m.Handler.(*simnode.Node).Stats().Requests
+	return requests["/api/generate"] + requests["/api/chat"]
 }
 
 // has makes the node have a model from now on.

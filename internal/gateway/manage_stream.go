@@ -172,6 +172,14 @@ type managedError struct {
 
 func (e *managedError) Error() string { return e.message }
 
+// retry is the Retry-After in seconds where no node could be reached; else 0: there is none.
+func (e *managedError) retry() int {
+	if e.status == http.StatusServiceUnavailable {
+		return retrySoon
+	}
+	return 0
+}
+
 // jobs are what has progress.
 var jobs = map[wire.Operation]bool{wire.Pull: true, wire.Push: true, wire.Create: true}
 

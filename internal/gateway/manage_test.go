@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,21 @@ import (
 )
 
 const pullNew = `{"model":"new"}`
+
+// spellings are ways to write a path: as it is, as others that a node reads as the same, and as
+// some that it reads as another one, redirects or refuses.
+func spellings(path string) []string {
+	name := strings.TrimPrefix(path, "/api/")
+	encoded := "" // each letter
+	for _, c := range []byte(path) {
+		encoded += fmt.Sprintf("%%%02x", c)
+	}
+	return []string{
+		path, path + "?model=tiny", "/" + encoded[3:], "/%61pi/" + name, "/api%2f" + name, "/api%2F" + name, strings.Replace(path, ":", "%3A", 1), "/api/" + encoded[len("/api/")*3:],
+		path + "/", "/" + path, "/api//" + name, "/api/./" + name, "/api/x/../" + name, "/api/%2e%2e/api/" + name, "/api/x/%2e%2e/" + name, "/api/x/..%2f" + name, "/v1/..%2fapi/" + name,
+		strings.ToUpper(path), path + "%2f", path + "%00", path + "%20", path + ";x=y", path + "%3fx", path + "%23", "/%5capi%5c" + name, "/%2561pi/" + name, "/api/" + name + "/../" + name,
+	}
+}
 
 // Row by row of the route table, by every method and by odd spellings of the path: where a site does
 // not allow it, the answer is the gateway's own, and no node hears of it.
@@ -28,23 +44,36 @@ func TestManage_DeniedReachesNoNode(t *testing.T) {
 				continue
 			}
 			path := strings.Replace(route.Path, ":name", digest, 1)
-			for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
-				for _, odd := range []string{
-					path, path + "/", "/" + path, "/api/." + path[4:], "/api/x/.." + path[4:], strings.ToUpper(path), strings.Replace(path, "/api/", "/api/%2e%2e/api/", 1), path + "?model=tiny",
-				} {
-					status, answer, _ := r.asks(method, odd, `{"model":"tiny","name":"tiny","source":"tiny","destination":"x","from":"tiny"}`, "X-Ollama-Nodes", "n0")
-					clean := odd == path || odd == path+"?model=tiny"
+			for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "post", "delete", "COPY"} {
+				for _, odd := range spellings(path) {
+					status, answer, _ := r.asks(method, odd, `{"model":"tiny","name":"tiny","source":"tiny","destination":"x","from":"tiny"}`,
+						"X-Ollama-Nodes", "n0", "X-HTTP-Method-Override", route.Methods[0])
+					u, err := url.Parse(odd)
+					same := err == nil && u.Path == path // as a node reads it
 					allowed := slices.Contains(route.Methods, method)
 					switch {
-					case clean && allowed && status != http.StatusForbidden:
+					case same && allowed && status != http.StatusForbidden:
 						t.Errorf("%s %s: %d %s, want 403", method, odd, status, answer)
-					case clean && allowed && method != "HEAD" && answer != `{"error":"managing models is not allowed here; ask the operator of this gateway"}`:
+					case same && allowed && method != "HEAD" && answer != `{"error":"managing models is not allowed here; ask the operator of this gateway"}`:
 						t.Errorf("%s %s: %s", method, odd, answer)
-					case status == http.StatusOK:
+					case status < 300:
 						t.Errorf("%s %s: %d %s", method, odd, status, answer)
 					}
 				}
 			}
+		}
+		for _, path := range []string{"/api/generate", "/api/chat"} {
+			for _, keep := range []string{`0`, `-0`, `0.0`, `0e9`, `"0"`, `"0s"`, `"0h0m0s"`, `"-0s"`, `1e-10`, `"0.4ns"`} {
+				for _, rest := range []string{``, `,"prompt":"","messages":[]`, `,"stream":false`, `,"Keep_Alive":0`} {
+					status, answer, _ := r.asks("POST", path, `{"model":"tiny","keep_alive":`+keep+rest+`}`)
+					if status < 400 {
+						t.Errorf("%s of %s%s: %d %s", path, keep, rest, status, answer)
+					}
+				}
+			}
+		}
+		if asked := node.inferred(); asked != 0 {
+			t.Errorf("the node was asked to unload %d times", asked)
 		}
 		if asked := node.requests(); len(asked) != 0 {
 			t.Errorf("the node was asked %q", asked)

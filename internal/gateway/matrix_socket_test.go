@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode"
+	"github.com/caddy-ollama/caddy-ollama/internal/simnode/registry"
 )
 
 // A street is a gateway before nodes on real sockets, for what pipes do not have.
@@ -34,13 +35,15 @@ func newStreet(t *testing.T, nodes, slots int, dial time.Duration) *street {
 	}
 	s := &street{engine: NewEngine(slog.New(slog.DiscardHandler))}
 	s.engine.Observe(&s.witness)
+	way := simnode.NewPipe(published(t, registry.Options{}))
+	t.Cleanup(way.Close)
 	var config Config
 	for i := range nodes {
 		socket, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := simnode.New(simnode.Options{Models: simnode.GoldenModels(), Scale: 0.01, Slots: slots})
+		n := simnode.New(simnode.Options{Models: simnode.GoldenModels(), Scale: 0.01, Slots: slots, Registry: way})
 		if i == 0 { // so that it is the first choice
 			load := httptest.NewRequest(http.MethodPost, "/api/generate", strings.NewReader(`{"model":"tiny","keep_alive":-1}`))
 			n.ServeHTTP(httptest.NewRecorder(), load)
@@ -59,7 +62,7 @@ func newStreet(t *testing.T, nodes, slots int, dial time.Duration) *street {
 		s.nodes = append(s.nodes, n)
 		config.Nodes = append(config.Nodes, fleet.NodeConfig{Name: fmt.Sprintf("n%d", i), URL: u, Slots: slots, Transport: transport, Key: fmt.Sprint(i)})
 	}
-	site, err := NewSite(SiteConfig{})
+	site, err := NewSite(SiteConfig{Manage: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-ollama/caddy-ollama/internal/call"
 	"github.com/caddy-ollama/caddy-ollama/internal/fleet"
 	"github.com/caddy-ollama/caddy-ollama/internal/simnode"
+	"github.com/caddy-ollama/caddy-ollama/internal/simnode/registry"
 )
 
 // canary stands in each prompt of the matrix and must stand in no log.
@@ -33,6 +34,7 @@ type stand struct {
 	sim    []*simnode.Node
 	before []int // requests that made a node ready
 	log    *journal
+	way    http.RoundTripper // to the registry
 }
 
 // A standSetup is what a row wants otherwise than usual.
@@ -44,6 +46,9 @@ type standSetup struct {
 	site     SiteConfig
 	versions []string
 	cold     bool // else the model is loaded on all nodes
+
+	registry *registry.Registry // that the nodes pull from; nil: none
+	disk     []int64            // bytes each node has room for, where it is bounded
 }
 
 // onStand runs a row in virtual time.
@@ -64,10 +69,18 @@ func onStand(t *testing.T, setup standSetup, row func(*stand)) {
 		s.engine.Observe(&s.witness)
 		models := slices.DeleteFunc(simnode.GoldenModels(), func(m simnode.Model) bool { return m.Name == "broken" })
 		config := setup.config
+		if setup.registry != nil {
+			pipe := simnode.NewPipe(setup.registry)
+			t.Cleanup(pipe.Close)
+			s.way = pipe
+		}
 		for i := range setup.nodes {
-			o := simnode.Options{Models: models, CheckHost: true, Scale: setup.scale, Slots: setup.slots}
+			o := simnode.Options{Models: models, CheckHost: true, Scale: setup.scale, Slots: setup.slots, Registry: s.way}
 			if i < len(setup.versions) {
 				o.Version = setup.versions[i]
+			}
+			if i < len(setup.disk) {
+				o.Disk = setup.disk[i]
 			}
 			n := simnode.New(o)
 			t.Cleanup(n.Close)

@@ -170,7 +170,7 @@ func meaning(err error) refusal {
 	case errors.As(err, &denied):
 		return refusal{status: http.StatusForbidden, message: denied.message}
 	case errors.As(err, &managed):
-		return refusal{status: managed.status, message: managed.message}
+		return refusal{status: managed.status, message: managed.message, retry: managed.retry()}
 
 	case errors.Is(err, attempt.ErrDeadly):
 		return refusal{status: http.StatusBadRequest, message: "this request is refused for ten minutes: two Ollama nodes went down while it was the only one that ran on both"}

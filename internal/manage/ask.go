@@ -76,6 +76,7 @@ func (a Ask) send(ctx context.Context, n Node, o Options) (*http.Response, *Fail
 func (o Options) exchange(ctx context.Context, n Node, method, path, kind string, length int64, body io.Reader) (*http.Response, *Failure) {
 	var connected atomic.Bool
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { connected.Store(false) }, // of the next try
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
 	req, err := http.NewRequestWithContext(traced, method, target(n.URL(), path).String(), body)
@@ -87,6 +88,9 @@ func (o Options) exchange(ctx context.Context, n Node, method, path, kind string
 		req.ContentLength = length
 	}
 	req.Header.Set("Accept-Encoding", "identity")
+	// Not sent: it tells the transport that this may be done twice. So an idle connection that the
+	// node has just closed, as one that was started again, is no failure of the node.
+	req.Header["Idempotency-Key"] = nil
 	if o.Via != "" {
 		req.Header.Set("Via", "1.1 "+o.Via)
 	}
@@ -155,6 +159,8 @@ func (a Ask) follow(ctx context.Context, n Node, o Options, tell func(Record)) *
 		}
 		record, said, err := parseLine(lines.Bytes())
 		switch {
+		case err != nil && lines.Err() != nil: // the connection ended within the line
+			return broken(ctx, lines.Err())
 		case err != nil:
 			return &Failure{Reason: Protocol, Err: err}
 		case said != "":

@@ -2,6 +2,7 @@ package manage
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -61,11 +62,12 @@ func (j *Jobs) Follow(a Ask, nodes []Node, o Options) *Follower {
 	return &Follower{job: job}
 }
 
-// keyOf is what makes two jobs one.
+// keyOf is what makes two jobs one: the same on the same nodes. A node that has taken the name of
+// another one, as with a new configuration, is not the same.
 func keyOf(a Ask, nodes []Node) string {
 	parts := []string{a.Key}
 	for _, n := range nodes {
-		parts = append(parts, n.Name())
+		parts = append(parts, fmt.Sprintf("%s %p", n.Name(), n))
 	}
 	slices.Sort(parts[1:])
 	return strings.Join(parts, "\x00")

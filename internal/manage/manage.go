@@ -12,7 +12,7 @@ import (
 	"net/url"
 )
 
-// A Node is one Ollama server.
+// A Node is one Ollama server. It is a pointer, which tells it from others, and keeps its name.
 type Node interface {
 	Name() string
 	URL() *url.URL

@@ -41,7 +41,10 @@ type plan struct {
 	Queue  string   `json:"queue"`  // lines of the option "queue"
 	Cache  string   `json:"cache"`  // lines of the option "cache"; what it keeps is shared by all clients. With it all else that shares is on
 
-	// With Queue or Cache the gateway runs with a Caddyfile, else by "up".
+	Manage string   `json:"manage"` // "allow" or "deny". Default: what "up" has
+	Args   []string `json:"args"`   // further flags of each node in turn, as "--disk 5GB"
+
+	// With Queue, Cache or Manage the gateway runs with a Caddyfile, else by "up".
 }
 
 // kept is a fleet whose gateway keeps all answers: sampled ones, too, so that one that was
@@ -72,7 +75,11 @@ func startFleet(p plan) (*fleet, error) {
 	if len(p.Models) > 0 {
 		args = append(args, "--models", strings.Join(p.Models, ","))
 	}
-	for range p.Nodes {
+	for i := range p.Nodes {
+		args := slices.Clone(args)
+		if i < len(p.Args) {
+			args = append(args, strings.Fields(p.Args[i])...)
+		}
 		p, err := start(nil, args...)
 		if err != nil {
 			return nil, err
@@ -103,7 +110,7 @@ func (f *fleet) startGateway(p plan) error {
 			return err
 		}
 		f.url = "http://localhost:" + port
-		if p.Queue == "" && p.Cache == "" {
+		if p.Queue == "" && p.Cache == "" && p.Manage == "" {
 			failed = f.up(p, port)
 		} else {
 			failed = f.run(p, port)
@@ -177,6 +184,9 @@ func (f *fleet) run(p plan, port string) (err error) {
 	if p.Cache != "" {
 		fmt.Fprintf(&text, "\t\tcache {\n%s\n\t\t}\n\t\tcoalesce\n\t\tbatch embed\n", p.Cache)
 		site = "ollama {\n\t\ttenant shared\n\t}" // clients send different credentials
+	}
+	if p.Manage != "" {
+		site = "ollama {\n\t\tmanage " + p.Manage + "\n\t}"
 	}
 	fmt.Fprintf(&text, "\t}\n}\n\nhttp://:%s {\n\tbind 127.0.0.1 ::1\n\t%s\n}\n", port, site)
 	file := filepath.Join(f.home, "Caddyfile")
@@ -269,25 +279,53 @@ func (f *fleet) idle() error {
 // that a client has sent adds to it.
 func (f *fleet) generated() (count int, err error) {
 	for _, n := range f.nodes {
-		resp, err := http.Get(n.url + "/_faults")
+		s, err := n.stats()
 		if err != nil {
 			return 0, err
 		}
-		var report struct {
-			Stats struct {
-				Models map[string]struct{ Answers int }
-			}
-		}
-		err = json.NewDecoder(resp.Body).Decode(&report)
-		resp.Body.Close()
-		if err != nil {
-			return 0, fmt.Errorf("the counts of %s: %w", n.url, err)
-		}
-		for _, m := range report.Stats.Models {
+		for _, m := range s.Models {
 			count += m.Answers
 		}
 	}
 	return count, nil
+}
+
+// A nodeStats is what these tests read of a node's counts.
+type nodeStats struct {
+	Requests map[string]int // by path
+	Models   map[string]struct{ Answers int }
+}
+
+// stats asks a node for its counts.
+func (n *node) stats() (nodeStats, error) {
+	var report struct{ Stats nodeStats }
+	err := n.read("/_faults", &report)
+	return report.Stats, err
+}
+
+// models are the names that a node itself lists.
+func (n *node) models() ([]string, error) {
+	var list struct{ Models []struct{ Name string } }
+	err := n.read("/api/tags", &list)
+	var names []string
+	for _, m := range list.Models {
+		names = append(names, m.Name)
+	}
+	slices.Sort(names)
+	return names, err
+}
+
+// read asks a node itself.
+func (n *node) read(path string, v any) error {
+	resp, err := http.Get(n.url + path)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
+		return fmt.Errorf("%s%s: %w", n.url, path, err)
+	}
+	return nil
 }
 
 // killBusy kills the one node that is answering, as a crash would, and gives its URL.

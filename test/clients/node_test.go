@@ -35,7 +35,11 @@ func TestNodeClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Env = append(os.Environ(), "GATEWAY="+f.url, "STAGE="+s, "KEPT="+string(keeping), "NO_COLOR=1")
+	managing, err := json.Marshal(uneven)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Env = append(os.Environ(), "GATEWAY="+f.url, "STAGE="+s, "KEPT="+string(keeping), "UNEVEN="+string(managing), "NO_COLOR=1")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // so that it ends its own children
 	cmd.WaitDelay = 5 * time.Second
@@ -69,8 +73,9 @@ func findNode(t *testing.T) string {
 
 // newStage serves what the tests in node cannot do themselves. It gives its URL.
 //
-//	POST /fleets               starts a fleet; the body is a plan, the answer {"id","url"}
+//	POST /fleets               starts a fleet; the body is a plan, the answer {"id","url","nodes"}
 //	POST /fleets/ID/kill       kills the one node that is answering
+//	POST /fleets/ID/kill/N     kills node N, counted from 0
 //	GET  /fleets/ID/idle       answers once no request holds a slot
 //	GET  /fleets/ID/generated  counts the answers that its nodes have made
 func newStage(t *testing.T) string {
@@ -119,7 +124,11 @@ func newStage(t *testing.T) string {
 		fleets = append(fleets, f)
 		id := len(fleets) - 1
 		mu.Unlock()
-		answer(w, map[string]any{"id": id, "url": f.url}, nil)
+		nodes := make([]string, len(f.nodes))
+		for i, n := range f.nodes {
+			nodes[i] = n.url
+		}
+		answer(w, map[string]any{"id": id, "url": f.url, "nodes": nodes}, nil)
 	})
 	mux.HandleFunc("POST /fleets/{id}/kill", func(w http.ResponseWriter, r *http.Request) {
 		f, err := asked(r)
@@ -128,6 +137,16 @@ func newStage(t *testing.T) string {
 			url, err = f.killBusy()
 		}
 		answer(w, url, err)
+	})
+	mux.HandleFunc("POST /fleets/{id}/kill/{node}", func(w http.ResponseWriter, r *http.Request) {
+		f, err := asked(r)
+		if err == nil {
+			var i int
+			if i, err = strconv.Atoi(r.PathValue("node")); err == nil && i >= 0 && i < len(f.nodes) {
+				f.nodes[i].kill()
+			}
+		}
+		answer(w, true, err)
 	})
 	mux.HandleFunc("GET /fleets/{id}/idle", func(w http.ResponseWriter, r *http.Request) {
 		f, err := asked(r)

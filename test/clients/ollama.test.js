@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
 import { Ollama } from 'ollama';
 import {
-  busy, checkCity, checkPerson, checkRepeats, checkUnit, citySchema, closed, collect, failure, full, gateway, kept, lost, notStored, patience, personSchema,
+  busy, checkCity, checkPerson, checkRepeats, checkUnit, citySchema, collect, failure, full, gateway, kept, lost, notStored, patience, personSchema,
   readBroken, single, startFleet,
 } from './stage.js';
 
@@ -175,11 +175,6 @@ describe('npm ollama', { concurrency: 8 }, () => {
         'json: cannot unmarshal number into Go struct field ChatRequest.messages.content of type string'],
       ['wrong option', () => client.chat({ ...chat, options: { stop: '.' }, stream: true }), 500, 'option "stop" must be of type array'],
       ['wrong format', () => client.chat({ ...chat, format: 'yaml' }), 500, 'invalid format: "\\"yaml\\""; expected "json" or a valid JSON Schema object'],
-      ['pull', () => client.pull({ model: 'sim-chat' }), 403, closed],
-      ['pull, streamed', () => client.pull({ model: 'sim-chat', stream: true }), 403, closed],
-      ['create', () => client.create({ model: 'mine', from: 'sim-chat' }), 403, closed],
-      ['copy', () => client.copy({ source: 'sim-chat', destination: 'mine' }), 403, closed],
-      ['delete', () => client.delete({ model: 'sim-chat' }), 403, closed],
     ]) {
       const error = await failure(ask());
       assert.deepEqual([error.name, error.status_code, error.message, error.error], ['ResponseError', status, message, message], what);

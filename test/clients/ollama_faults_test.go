@@ -61,21 +61,6 @@ func TestOllama_ErrorsHaveANodesStatusAndWords(t *testing.T) {
 	checkStatus(t, "generate with an unknown model", err, 404, "model 'nope' not found")
 }
 
-func TestOllama_ManagingModelsIsRefused(t *testing.T) {
-	t.Parallel()
-	c := ollama(t, sharedFleet(t))
-	progress := func(api.ProgressResponse) error { return nil }
-	for name, err := range map[string]error{
-		"pull":   c.Pull(t.Context(), &api.PullRequest{Model: "sim-chat"}, progress),
-		"push":   c.Push(t.Context(), &api.PushRequest{Model: "sim-chat"}, progress),
-		"create": c.Create(t.Context(), &api.CreateRequest{Model: "mine", From: "sim-chat"}, progress),
-		"copy":   c.Copy(t.Context(), &api.CopyRequest{Source: "sim-chat", Destination: "mine"}),
-		"delete": c.Delete(t.Context(), &api.DeleteRequest{Model: "sim-chat"}),
-	} {
-		checkStatus(t, name, err, 403, "managing models is not allowed here; ask the operator of this gateway")
-	}
-}
-
 // slow is a fleet of one slot whose answers take a second at least after their first token.
 func slow(nodes int) plan { return plan{Nodes: nodes, Models: []string{"sim-chat"}} }
 

@@ -39,9 +39,13 @@ async function ask(method, path, body) {
  * at least after their first token. It ends with the tests.
  */
 export async function startFleet(plan) {
-  const { id, url } = await ask('POST', '/fleets', { models: ['sim-chat'], ...plan });
+  const { id, url, nodes } = await ask('POST', '/fleets', { models: ['sim-chat'], ...plan });
   return {
     url,
+    /** The URLs of the nodes themselves. */
+    nodes,
+    /** Kills a node, by its place in nodes. */
+    killNode: (i) => ask('POST', `/fleets/${id}/kill/${i}`),
     /** Kills the one node that is answering, as a crash would. */
     kill: () => ask('POST', `/fleets/${id}/kill`),
     /** Comes back once no request holds a slot. */
@@ -53,6 +57,9 @@ export async function startFleet(plan) {
 
 /** A fleet whose gateway keeps all answers, sampled ones and calls of tools, too. */
 export const kept = JSON.parse(need('KEPT'));
+
+/** Three nodes that end a pull of sim-embed in three ways, see ollama_manage_test.go. */
+export const uneven = JSON.parse(need('UNEVEN'));
 
 /** The shapes of two requests in all orders: is the first one streamed, and the second? */
 const orders = [[false, false], [true, true], [false, true], [true, false]];
