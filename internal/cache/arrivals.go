@@ -20,17 +20,8 @@ type arrivals struct {
 	waiting map[call.Key]chan struct{}
 }
 
-// bring stores an answer in the background, unless it is so small that this would cost more.
-func (a *arrivals) bring(k call.Key, small bool, jobs *sync.WaitGroup, store func()) {
-	if small {
-		store()
-		return
-	}
-	a.bringAll([]call.Key{k}, jobs, store)
-}
-
-// bringAll stores answers in the background.
-func (a *arrivals) bringAll(keys []call.Key, jobs *sync.WaitGroup, store func()) {
+// bring stores the answers of some keys in the background.
+func (a *arrivals) bring(keys []call.Key, jobs *sync.WaitGroup, store func()) {
 	if a.count.Add(1) > mostArrivals {
 		a.count.Add(-1)
 		store()

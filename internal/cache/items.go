@@ -184,7 +184,7 @@ func (k *keeper) keep(qs []call.Question, vs []*call.Vector, from *call.Upstream
 	for i := range qs {
 		keys[i] = qs[i].Key
 	}
-	k.arrivals.bringAll(keys, k.Jobs, func() { // ends when they are stored
+	k.arrivals.bring(keys, k.Jobs, func() { // ends when they are stored
 		var kept []*Entry
 		for i, q := range qs {
 			m.Key, m.Totals, m.Shared = q.Key, vs[i].Totals(), vs[i].Shared

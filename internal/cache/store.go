@@ -107,7 +107,11 @@ func (k *keeping) end(all recording.Whole, whole bool) {
 	if int64(a.room()) < k.opts.MaxEntry {
 		c.Cached.SetStored() // else it must be compressed to know
 	}
-	k.arrivals.bring(m.Key, a.room() <= compressAtOnce, k.Jobs, k.keep) // ends when it is stored
+	if a.room() <= compressAtOnce {
+		k.keep() // a job would cost more
+		return
+	}
+	k.arrivals.bring([]call.Key{m.Key}, k.Jobs, k.keep) // ends when it is stored
 }
 
 // keep stores the answer.

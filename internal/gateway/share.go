@@ -21,12 +21,15 @@ import (
 
 // share finds out what the steps that share answers need to know of a call. There is one of them.
 func (q *request) share(c *call.Call, m *fleet.Model) {
-	w := &call.Caching{
-		Identity: m.Identity,
-		Version:  q.engine.fleet.Snapshot().VersionOf(m),
-		Control:  cache.ParseControl(q.r.Header),
-	}
-	c.Cached = new(call.Cached)
+	both := new(struct {
+		caching call.Caching
+		cached  call.Cached
+	})
+	w := &both.caching
+	w.Identity = m.Identity
+	w.Version = q.engine.fleet.Snapshot().VersionOf(m)
+	w.Control = cache.ParseControl(q.r.Header)
+	c.Cached = &both.cached
 	embeds := c.Request.Route.Operation == wire.Embed
 	gathers := embeds && q.config.Embed != nil
 	if q.config.Cache != nil || gathers {

@@ -8,16 +8,16 @@ import (
 // SaidIn tells of the frames of a complete answer what SaidBy tells of the single one that they
 // fold to, mostly without folding them. The errors are those of Fold.
 func SaidIn(route Route, frames iter.Seq[[]byte]) (Said, error) {
-	call := []byte("_call") // tool_calls, function_call, web_search_call
+	call := callWord
 	if route.Dialect == Anthropic {
-		call = []byte("tool_use")
+		call = useWord
 	}
-	text, calls := false, false
+	var has struct{ text, calls bool } // in one piece, as the loop's body is a function
 	for frame := range frames {
-		text = text || opensText(frame)
-		calls = calls || bytes.Contains(frame, call)
+		has.text = has.text || opensText(frame)
+		has.calls = has.calls || bytes.Contains(frame, call)
 	}
-	if text && !calls {
+	if has.text && !has.calls {
 		return Said{Text: true}, nil
 	}
 	_, single, err := Fold(route.Dialect, route.Operation, frames)
@@ -26,6 +26,12 @@ func SaidIn(route Route, frames iter.Seq[[]byte]) (Said, error) {
 	}
 	return SaidBy(route, single), nil
 }
+
+// callWord and useWord are in each frame that calls a tool.
+var (
+	callWord = []byte("_call") // tool_calls, function_call, web_search_call
+	useWord  = []byte("tool_use")
+)
 
 // textKeys are the fields that hold text in the frames of all dialects, as a node writes them. They
 // cannot stand inside of a text: its quotes are escaped.
