@@ -1,16 +1,15 @@
 package web
 
 import (
-	"math"
 	"net/http"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/net/html"
 
 	"github.com/caddy-ollama/caddy-ollama/blog"
+	"github.com/caddy-ollama/caddy-ollama/internal/contrast"
 )
 
 func TestAssets_AreKeptForEverByTheirHash(t *testing.T) {
@@ -86,46 +85,12 @@ func TestFirstLoad_IsSmallAndFromHere(t *testing.T) {
 	}
 }
 
-// luminance is that of WCAG 2, of a colour written as #rrggbb.
-func luminance(t *testing.T, colour string) float64 {
-	t.Helper()
-	n, err := strconv.ParseUint(strings.TrimPrefix(colour, "#"), 16, 24)
-	if err != nil || len(colour) != 7 {
-		t.Fatalf("colour %q: %v", colour, err)
-	}
-	sum := 0.0
-	for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
-		x := float64(n>>(16-8*i)&0xff) / 255
-		if x <= 0.03928 {
-			x /= 12.92
-		} else {
-			x = math.Pow((x+0.055)/1.055, 2.4)
-		}
-		sum += weight * x
-	}
-	return sum
-}
-
 func TestStyle_ColoursAreReadInBothSchemes(t *testing.T) {
 	css := string(assets()["style.css"].content)
-	schemes := regexp.MustCompile(`(?s):root \{(.*?)\}`).FindAllStringSubmatch(css, -1)
-	if len(schemes) != 2 {
-		t.Fatalf("%d schemes, want light and dark", len(schemes))
-	}
-	for i, scheme := range schemes {
-		colours := map[string]string{}
-		for _, m := range regexp.MustCompile(`--([\w-]+): (#\w+)`).FindAllStringSubmatch(scheme[1], -1) {
-			colours[m[1]] = m[2]
-		}
-		check := func(mark, ground string, least float64) {
-			t.Helper()
-			a, b := luminance(t, colours[mark]), luminance(t, colours[ground])
-			if got := (max(a, b) + 0.05) / (min(a, b) + 0.05); got < least {
-				t.Errorf("scheme %d: %s on %s has a contrast of %.2f, want %.1f", i, mark, ground, got, least)
-			}
-		}
+	for _, scheme := range contrast.Schemes(t, css) {
+		check := func(mark, ground string, least float64) { t.Helper(); scheme.Check(t, mark, ground, least) }
 		grounds := map[string]bool{"ground": true, "card": true, "mark": true, "line": true, "edge": true, "on-link": true}
-		for name := range colours {
+		for name := range scheme {
 			if !grounds[name] { // a text, which may stand on either
 				check(name, "ground", 4.5)
 				check(name, "card", 4.5)

@@ -10,15 +10,8 @@ type PullRequest struct {
 	Name     string `json:"name"` // the older spelling of model
 }
 
-// PushRequest is the body of POST /api/push.
-type PushRequest struct {
-	Model    string `json:"model"`
-	Insecure bool   `json:"insecure"`
-	Username string `json:"username"` // no longer looked at by a node
-	Password string `json:"password"` // the same
-	Stream   *bool  `json:"stream"`
-	Name     string `json:"name"` // the older spelling of model
-}
+// PushRequest is the body of POST /api/push: a node reads the same fields.
+type PushRequest PullRequest
 
 // DeleteRequest is the body of DELETE /api/delete.
 type DeleteRequest struct {
