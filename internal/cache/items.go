@@ -31,7 +31,7 @@ func (s *Items) Lookup(ctx context.Context, c *call.Call, qs []call.Question) ([
 		return known, nil
 	}
 	l := look{Items: s, tiers: t, call: c, qs: qs, known: known}
-	l.inMemory(ctx)
+	l.inMemory()
 	l.inShared(ctx)
 	c.Cached.Set(l.result())
 	if l.hits == len(qs) || w.Control.NoStore {
@@ -54,9 +54,9 @@ type look struct {
 	seen       call.CacheResult
 }
 
-func (l *look) inMemory(ctx context.Context) {
+func (l *look) inMemory() {
 	for i := range l.qs {
-		l.arrivals.waitFor(ctx, l.qs[i].Key)
+		l.arrivals.settle(l.qs[i].Key)
 		l.take(i, l.memory.get(l.qs[i].Key), Memory)
 	}
 }
@@ -167,7 +167,7 @@ func (l *look) keeper() *keeper {
 }
 
 // keep implements call.Keep. The vectors are copied before it returns or kept as long as their
-// answer is, but encoded later: who asks for one meanwhile waits for that.
+// answer is, but encoded later: who asks for one meanwhile does it first.
 func (k *keeper) keep(qs []call.Question, vs []*call.Vector, from *call.Upstream) {
 	w := k.call.Caching
 	node, _ := from.Route()

@@ -206,6 +206,7 @@ func (c *Cache) Stats() Stats {
 	c.mu.Lock()
 	s := Stats{On: c.wanted, Limit: c.opts.Memory, Redis: "off"}
 	c.mu.Unlock()
+	c.arrivals.settleAll()
 	s.Entries, s.Bytes = t.memory.stats()
 	if t.client != nil {
 		if s.Redis = "down"; t.client.Up() {
@@ -247,6 +248,7 @@ func (c *Cache) Inspect(ctx context.Context, name string, text bool) (*Inspected
 	if t == nil {
 		return nil, false
 	}
+	c.arrivals.settleAll()
 	e, backend := t.named(name), Memory
 	if e == nil && t.shared != nil {
 		backend = Redis

@@ -46,7 +46,7 @@ func (l *lookup) Answer(ctx context.Context, c *call.Call) (*recording.Reader, e
 		}
 		return l.next.Answer(ctx, c)
 	}
-	f := l.find(ctx, t, w)
+	f := l.find(t, w)
 	if f.usable(w.Control) {
 		if r := l.replay(t, c, f, "", Memory); r != nil {
 			if f.early(w, l.opts.StaleWhileRevalidate > 0) {
@@ -76,7 +76,7 @@ func (l *lookup) Answer(ctx context.Context, c *call.Call) (*recording.Reader, e
 		return r, err
 	}
 	// The next step has brought into memory what the second tier has.
-	if f = l.find(ctx, t, w); f.stale(w.Control, l.opts.StaleIfError) {
+	if f = l.find(t, w); f.stale(w.Control, l.opts.StaleIfError) {
 		if r := l.replay(t, c, f, staleForError, Memory); r != nil {
 			return r, nil
 		}
@@ -104,11 +104,12 @@ type found struct {
 }
 
 // find looks into memory, under the call's own key and then under that of the equal native chat.
-func (c *Cache) find(ctx context.Context, t *tiers, w *call.Caching) *found {
-	c.arrivals.wait(ctx, w)
+func (c *Cache) find(t *tiers, w *call.Caching) *found {
+	c.arrivals.settle(w.Key)
 	if f := t.found(t.memory.get(w.Key), w, &w.Question); f != nil || w.Native == nil {
 		return f
 	}
+	c.arrivals.settle(w.Native.Key)
 	return t.found(t.memory.get(w.Native.Key), w, w.Native)
 }
 

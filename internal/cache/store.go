@@ -41,7 +41,7 @@ func (s *store) Answer(ctx context.Context, c *call.Call) (*recording.Reader, er
 		}
 	default:
 		// An equal call may have been answered since this one looked.
-		if f := s.find(ctx, t, w); f.usable(w.Control) {
+		if f := s.find(t, w); f.usable(w.Control) {
 			if r := s.replay(t, c, f, "", Memory); r != nil {
 				return r, nil
 			}
@@ -85,7 +85,7 @@ func (s *store) keeping(t *tiers, c *call.Call) *keeping {
 }
 
 // end has a complete answer stored if it is one to be stored. Whoever is told the end of it waits
-// until it returns, so what takes time is done later; who asks for it meanwhile waits for that.
+// until it returns, so what takes time is done later; who asks for it meanwhile does it first.
 func (k *keeping) end(all recording.Whole, whole bool) {
 	if !whole {
 		return
@@ -107,8 +107,12 @@ func (k *keeping) end(all recording.Whole, whole bool) {
 	if int64(a.room()) < k.opts.MaxEntry {
 		c.Cached.SetStored() // else it must be compressed to know
 	}
-	if a.room() <= compressAtOnce {
-		k.keep() // a job would cost more
+	if a.room() <= compressAtOnce { // a job would cost more
+		if c.Tail == nil {
+			k.keep()
+		} else {
+			c.Tail.Add(k.arrivals.announce([]call.Key{m.Key}, k.keep).settle)
+		}
 		return
 	}
 	k.arrivals.bring([]call.Key{m.Key}, k.Jobs, k.keep) // ends when it is stored

@@ -21,15 +21,11 @@ import (
 
 // share finds out what the steps that share answers need to know of a call. There is one of them.
 func (q *request) share(c *call.Call, m *fleet.Model) {
-	both := new(struct {
-		caching call.Caching
-		cached  call.Cached
-	})
-	w := &both.caching
+	w := &q.caching
 	w.Identity = m.Identity
 	w.Version = q.engine.fleet.Snapshot().VersionOf(m)
 	w.Control = cache.ParseControl(q.r.Header)
-	c.Cached = &both.cached
+	c.Cached = &q.cached
 	embeds := c.Request.Route.Operation == wire.Embed
 	gathers := embeds && q.config.Embed != nil
 	if q.config.Cache != nil || gathers {

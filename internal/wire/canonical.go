@@ -119,10 +119,15 @@ var noFields = &schema{}
 // request tells the object that a request is.
 func (c *canon) request(q *Request) {
 	s, from := q.source.top, c.at
-	c.gather(s, inRequest)
+	if q.source.beyond || c.without != "" {
+		c.gather(s, inRequest)
+	} else {
+		c.spans = append(c.spans, q.source.values...) // as they were judged
+	}
 	for i := range s.fields {
 		f := &s.fields[i]
 		switch {
+		case f.unsaid:
 		case f.name == "options" && q.Options != nil:
 			c.options(q.Options)
 		case !c.has(0, i, f):
@@ -231,7 +236,7 @@ func (c *canon) passes(key []byte, in place) bool {
 
 // find looks a key up as a node does.
 func (c *canon) find(s *schema, key []byte) (i int, known bool) {
-	if i, known = s.exact[string(key)]; !known {
+	if i, known = s.exact[string(key)]; !known && len(s.fields) > 0 {
 		c.fold = appendFolded(c.fold[:0], key)
 		i, known = s.folded[string(c.fold)]
 	}

@@ -22,6 +22,7 @@ type reading struct {
 	seed  maphash.Seed
 
 	values  []span  // of the fields of top, null too
+	beyond  bool    // there are members of top that are none of its fields
 	patches []patch // in order
 	marks   []mark  // keys of the objects that are being read, innermost last
 	text    []byte  // scratch: a key
@@ -182,6 +183,7 @@ func (r *reading) fields(s *schema) error {
 		}
 		if !known {
 			r.marks = append(r.marks, mark{maphash.Bytes(r.seed, r.fold), from})
+			r.beyond = r.beyond || s == r.top
 			if err := r.free(false); err != nil {
 				return err
 			}

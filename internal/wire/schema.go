@@ -62,6 +62,8 @@ type field struct {
 	// later says that a node keeps the text of the value, and decodes it when it has decoded
 	// the others.
 	later bool
+	// unsaid says that it changes nothing in the answer to a request, if it is one of a request.
+	unsaid bool
 }
 
 // A union is a type that decodes into one of several others.
@@ -141,7 +143,8 @@ func (s *schema) deriveFields(known map[reflect.Type]*schema) {
 	for f := range s.shadow.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		i := len(s.fields)
-		s.fields = append(s.fields, field{name: name, schema: derive(f.Type, known)})
+		folded := string(appendFolded(nil, []byte(name)))
+		s.fields = append(s.fields, field{name: name, schema: derive(f.Type, known), unsaid: unsaid[folded]})
 		// The tag wire is for what the types do not tell, since they decode such a field themselves.
 		switch f.Tag.Get("wire") {
 		case "later,required":
@@ -152,7 +155,7 @@ func (s *schema) deriveFields(known map[reflect.Type]*schema) {
 			s.fields[i].schema = &schema{kind: kindTexts, elem: s.fields[i].schema.elem, shadow: f.Type}
 		}
 		s.exact[name] = i
-		s.folded[string(appendFolded(nil, []byte(name)))] = i
+		s.folded[folded] = i
 	}
 	if n := len(s.fields); n > fieldLimit || len(s.folded) != n {
 		panic(fmt.Sprintf("wire: the fields of %s are too many or fold together", s.shadow))
