@@ -40,10 +40,11 @@ func (s *store) Answer(ctx context.Context, c *call.Call) (*recording.Reader, er
 			s.findShared(ctx, t, w) // what is there is not given, but compared
 		}
 	default:
-		// An equal call may have been answered since this one looked.
-		if f := s.find(t, w); f.usable(w.Control) {
-			if r := s.replay(t, c, f, "", Memory); r != nil {
-				return r, nil
+		if c.Joining != nil { // an equal call may have been answered while it waited for that
+			if f := s.find(t, w); f.usable(w.Control) {
+				if r := s.replay(t, c, f, "", Memory); r != nil {
+					return r, nil
+				}
 			}
 		}
 		if f := s.findShared(ctx, t, w); f.usable(w.Control) {

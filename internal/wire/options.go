@@ -5,11 +5,12 @@ import (
 	"strconv"
 )
 
-// runnerOptions reads those options of a request that are fixed when a model is loaded. Keys
+// runnerOptions reads those options of a request that are fixed when a model is loaded, and those
+// that decide whether it can be answered in one way only. Keys
 // count as they are spelt. Fractions are cut off as a node does, and numbers beyond int become
 // the nearest. null means the default. What has another type is left unset: a node answers it
 // with 500 itself.
-func (r *reading) runnerOptions() (o RunnerOptions) {
+func (r *reading) runnerOptions() (o RunnerOptions, s Sampling) {
 	in := reading{body: r.body, at: r.span("options").from, clean: r.clean}
 	for ok := in.enter('}'); ok; ok = in.next('}') {
 		key, _ := in.key()
@@ -29,11 +30,16 @@ func (r *reading) runnerOptions() (o RunnerOptions) {
 				o.UseMMap = OptionalBool{Value: c == 't', Set: true}
 			}
 			in.skip()
+		case "temperature":
+			in.skip()
+			s.Temperature = optionalFloat(in.body[from:in.at])
+		case "seed":
+			s.Seed = in.optionalInt()
 		default:
 			in.skip()
 		}
 	}
-	return o
+	return o, s
 }
 
 // optionalInt reads the value at r.at.

@@ -120,7 +120,7 @@ func (f *form) judge(route Route, r *reading) (*Request, error) {
 	if route.Operation == Show {
 		q.Verbose, q.System = isTrue(r.raw("verbose")), !r.isEmpty("system")
 	} else if options := r.raw("options"); options != nil {
-		q.Runner = r.runnerOptions()
+		q.Runner, q.sampling = r.runnerOptions()
 		q.Options = options
 		if !r.clean {
 			q.Options = assemble(options, 0, len(options), nil, false).Bytes()

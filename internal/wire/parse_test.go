@@ -229,7 +229,7 @@ func TestParse_ReadsWhatTheGatewayDecidesBy(t *testing.T) {
 			if got.Model.Spelling != "a" || got.Route.Path != test.path {
 				t.Errorf("%s: model %q on %s, want a", test.body, got.Model, got.Route.Path)
 			}
-			got.Route, got.Model, got.Body, got.Options, got.source = Route{}, ModelName{}, nil, nil, nil
+			got.Route, got.Model, got.Body, got.Options, got.source, got.sampling = Route{}, ModelName{}, nil, nil, nil, Sampling{}
 			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(ModelName{}, Request{})); diff != "" {
 				t.Errorf("%s (-want +got)\n%s", test.body, diff)
 			}

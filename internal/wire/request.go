@@ -40,6 +40,8 @@ type Request struct {
 	// stream, with usage where the dialect hides it.
 	Body Body
 
+	sampling Sampling // of Options
+
 	source *reading // where the fields are in the body that came, nil for show
 }
 

@@ -34,7 +34,7 @@ func (r *Request) Sampling() (s Sampling) {
 	switch {
 	case r.source == nil || r.Route.Operation == Embed:
 	case r.Route.Dialect == Ollama:
-		s = optionSampling(r.Options)
+		s = r.sampling
 	default:
 		s.Temperature = optionalFloat(r.source.raw("temperature"))
 		if r.Route.Dialect == OpenAI && !s.Temperature.Set {
@@ -42,28 +42,6 @@ func (r *Request) Sampling() (s Sampling) {
 		}
 		if seed := r.source.raw("seed"); seed != nil { // no schema but OpenAI's has it
 			s.Seed = OptionalInt{Value: r.source.int("seed"), Set: true}
-		}
-	}
-	return s
-}
-
-// optionSampling reads the options that were judged. Keys count as they are spelt, null is the
-// default, and what has another type is refused by the node itself.
-func optionSampling(options []byte) (s Sampling) {
-	if options == nil {
-		return s
-	}
-	in := reading{body: options, clean: true}
-	for ok := in.enter('}'); ok; ok = in.next('}') {
-		switch key, _ := in.key(); string(key) {
-		case "temperature":
-			from := in.at
-			in.skip()
-			s.Temperature = optionalFloat(options[from:in.at])
-		case "seed":
-			s.Seed = in.optionalInt()
-		default:
-			in.skip()
 		}
 	}
 	return s
