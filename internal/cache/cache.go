@@ -122,6 +122,7 @@ func (c *Cache) openLocked(was *tiers) *tiers {
 	t := &tiers{memory: was.memory, sealer: was.sealer, purges: was.purges}
 	if sealer := c.sealerLocked(); sealer != nil {
 		// Scopes have other names now, so what was purged is not known any more.
+		c.arrivals.settleAll()
 		t.memory.deleteFunc(func(*Meta) bool { return true })
 		t.sealer, t.purges = sealer, c.newPurges(sealer)
 	}
@@ -190,6 +191,7 @@ func (c *Cache) sweeps() {
 }
 
 func (c *Cache) sweep() {
+	c.arrivals.settleAll()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.now.Load()

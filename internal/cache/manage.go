@@ -142,6 +142,7 @@ func (c *Cache) Purge(ctx context.Context, p Target) (done Purged) {
 		return Purged{}
 	}
 	scopes := p.scopes()
+	c.arrivals.settleAll() // so that they are counted
 	for _, s := range scopes {
 		t.purges.bump(s)
 	}

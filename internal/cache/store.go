@@ -36,6 +36,7 @@ func (s *store) Answer(ctx context.Context, c *call.Call) (*recording.Reader, er
 	k := s.keeping(t, c) // before a node is asked: what is purged from now on is not to be stored
 	switch {
 	case w.Control.NoCache:
+		s.arrivals.settle(w.Key)
 		if w.Verdict.Adaptive != nil && t.memory.get(w.Key) == nil {
 			s.findShared(ctx, t, w) // what is there is not given, but compared
 		}
@@ -67,11 +68,13 @@ func (s *store) Answer(ctx context.Context, c *call.Call) (*recording.Reader, er
 type keeping struct {
 	*store
 	tiers  *tiers
-	call   *call.Call
+	call   *call.Call // nil once it is counted
 	meta   Meta
 	answer Answer // once it is complete
 	before *Meta  // of the answer that this one is compared with; nil: there is none
 	told   bool   // that one was purged because it has changed
+
+	counted bool // as one that is stored
 }
 
 // keeping is what is known of an answer before there is one.
@@ -108,21 +111,22 @@ func (k *keeping) end(all recording.Whole, whole bool) {
 	if int64(a.room()) < k.opts.MaxEntry {
 		c.Cached.SetStored() // else it must be compressed to know
 	}
-	if a.room() <= compressAtOnce { // a job would cost more
-		if c.Tail == nil {
-			k.keep()
-		} else {
-			c.Tail.Add(k.arrivals.announce([]call.Key{m.Key}, k.keep).settle)
-		}
-		return
+	switch {
+	case a.room() > compressAtOnce:
+		k.arrivals.bring([]call.Key{m.Key}, k.Jobs, k.keep) // ends when it is stored
+	case k.tiers.shared != nil || w.Verdict.Adaptive != nil:
+		k.keep() // other gateways want it, or its TTL is not known yet
+	default:
+		k.Watch.CacheStored(m.Class, m.TTL)
+		k.call, k.counted = nil, true // it is not to be kept alive for so long, with all of its request
+		k.arrivals.heap(m.Key, k.Jobs, k.keep)
 	}
-	k.arrivals.bring([]call.Key{m.Key}, k.Jobs, k.keep) // ends when it is stored
 }
 
 // keep stores the answer.
 func (k *keeping) keep() {
 	class := k.meta.Class
-	if k.call.Caching.Verdict.Adaptive != nil {
+	if !k.counted && k.call.Caching.Verdict.Adaptive != nil {
 		k.adapt()
 		class = classAdaptive
 	}
@@ -130,7 +134,9 @@ func (k *keeping) keep() {
 	if !k.tiers.valid(&k.meta) || !k.tiers.memory.put(e) {
 		return
 	}
-	k.Watch.CacheStored(class, k.meta.TTL)
+	if !k.counted {
+		k.Watch.CacheStored(class, k.meta.TTL)
+	}
 	if k.tiers.shared != nil {
 		k.share(k.tiers, e)
 	}

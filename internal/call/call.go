@@ -34,8 +34,6 @@ type Call struct {
 	Class Class
 	// Whole tells that nobody reads the answer before its end: Answer may return as late as that.
 	Whole bool
-	// Tail is for what can wait until its client has the answer; nil: nothing can.
-	Tail *Tail
 	// IdleOnly tells that nobody waits for it: it is to have an idle slot, or none.
 	IdleOnly bool
 	// Patient tells that it waits for a slot as long as who asks does, and not only as long as others may.

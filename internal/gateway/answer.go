@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -118,7 +117,7 @@ func (q *request) single(c *call.Call) error {
 			q.answers()
 			q.explain(c)
 			q.shared(c)
-			q.give(contentType, body)
+			q.answer(http.StatusOK, contentType, body)
 			return nil
 		}
 		switch {
@@ -131,20 +130,6 @@ func (q *request) single(c *call.Call) error {
 			return err
 		}
 	}
-}
-
-// atOnce is up to how many bytes an answer has its length told: a server sends a longer one in chunks.
-const atOnce = 2048
-
-// give answers with one object. A short one is sent before what is left to do for it.
-func (q *request) give(contentType string, body []byte) {
-	if len(body) > atOnce || !q.tail.Waits() {
-		q.answer(http.StatusOK, contentType, body)
-		return
-	}
-	q.w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
-	q.answer(http.StatusOK, contentType, body)
-	_ = http.NewResponseController(q.w).Flush() // what it did not send goes when the request is over
 }
 
 // whole reads a recording to its end and gives the single answer it makes.

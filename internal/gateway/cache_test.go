@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -464,53 +461,6 @@ func TestCache_RulesDecideBySiteFirst(t *testing.T) {
 			if _, _, h := r.say("/api/generate", body, c.headers...); !strings.Contains(h.Get("Cache-Status"), c.want) {
 				t.Errorf("%q %v: Cache-Status %q, want %s", c.prompt, c.headers, h.Get("Cache-Status"), c.want)
 			}
-		}
-	})
-}
-
-// A blockedWriter belongs to a client that takes nothing.
-type blockedWriter struct {
-	*httptest.ResponseRecorder
-	reached, release chan struct{}
-}
-
-func (w blockedWriter) FlushError() error {
-	close(w.reached)
-	<-w.release
-	return nil
-}
-
-func TestCache_AShortAnswerIsSentBeforeItIsStored(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newCacheRig(t, cache.Options{}, rigOptions{})
-		site, err := NewSite(SiteConfig{Tenant: TenantConfig{By: "shared"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		const short = `{"model":"tiny","stream":false,"messages":[{"role":"user","content":"hello"}],"options":{"temperature":0,"num_predict":3}}`
-		ask := func(w http.ResponseWriter) {
-			r.settings.Serve(w, httptest.NewRequestWithContext(r.Context(), http.MethodPost, "/api/chat", strings.NewReader(short)), Entry{Site: site})
-		}
-		w := blockedWriter{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
-		var first sync.WaitGroup
-		n := r.costs(func() {
-			first.Go(func() { ask(w) }) // ends with release
-			<-w.reached
-		})
-		if n != 1 || w.Header().Get("Content-Length") != strconv.Itoa(w.Body.Len()) {
-			t.Errorf("%d answers for the first one, Content-Length %q of %d", n, w.Header().Get("Content-Length"), w.Body.Len())
-		}
-		again := httptest.NewRecorder()
-		if n := r.costs(func() { ask(again) }); n != 0 {
-			t.Errorf("an equal call had the node generate %d answers, while the client of the first took nothing", n)
-		}
-		if got, want := text(t, again.Body.String()), text(t, w.Body.String()); got != want {
-			t.Errorf("it says %q, the first one %q", got, want)
-		}
-		close(w.release)
-		first.Wait()
-		if s := r.engine.cache.Stats(); s.Entries != 1 {
-			t.Errorf("%d answers are stored", s.Entries)
 		}
 	})
 }

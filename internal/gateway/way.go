@@ -56,7 +56,6 @@ type request struct {
 	streams     bool // the answer is one
 
 	// What goes with the call, in one piece with the request.
-	tail    call.Tail
 	caching call.Caching
 	cached  call.Cached
 }
@@ -170,7 +169,6 @@ func (q *request) reply(body []byte) error {
 	if c.Request.Stream {
 		q.engine.observer.Streams(q.record.Endpoint)
 	}
-	defer q.tail.End()
 	switch {
 	case c.Request.Task == wire.Unload && q.site.ignoresUnload():
 		q.ignoreUnload(c)
@@ -218,9 +216,6 @@ func (q *request) admit(body []byte) (*call.Call, error) {
 		Tenant:    q.tenant,
 		Upstream:  call.NewUpstream(q.tries.Retries()),
 		Trace:     q.trace,
-	}
-	if c.Whole {
-		c.Tail = &q.tail // a stream's last frame is on its way before all is stored
 	}
 	if q.config.Cache != nil || q.config.Coalesce != nil || q.config.Embed != nil && parsed.Route.Operation == wire.Embed {
 		q.share(c, model)
