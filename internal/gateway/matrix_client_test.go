@@ -25,12 +25,14 @@ func (s *stand) raw(text string) int {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(10 * time.Second))
 	go io.WriteString(conn, text) // ends with the connection
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	answers := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(answers, nil)
 	if err != nil {
 		return 0
 	}
 	io.Copy(io.Discard, resp.Body)
 	resp.Body.Close()
+	io.Copy(io.Discard, answers) // what else it takes for a request, it has answered then
 	return resp.StatusCode
 }
 

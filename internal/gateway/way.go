@@ -291,9 +291,15 @@ func (q *request) panicked(p any, stack []byte) {
 // head writes the status line, and remembers it.
 func (q *request) head(status int) {
 	q.record.Status = status
-	if q.awaited != nil && !q.awaited.asked.Load() {
+	switch {
+	case q.awaited != nil && !q.awaited.asked.Load():
 		// Else the server first reads the body that nobody has asked for: behind the wrappers of
 		// other handlers it does not know that the client waits.
+		q.w.Header().Set("Connection", "close")
+	case q.r.ProtoMajor == 1 && q.r.TransferEncoding != nil:
+		// It may have had a Content-Length, too, of which net/http tells nothing: for a proxy before
+		// this one its body may have ended elsewhere, so what follows may be another client's, or
+		// made to look like it. A server must close then (RFC 9112 section 6.1).
 		q.w.Header().Set("Connection", "close")
 	}
 	q.timing()
