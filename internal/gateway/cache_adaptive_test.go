@@ -76,6 +76,7 @@ func newAdaptiveRig(t *testing.T, o cache.Options, site SiteConfig) *adaptiveRig
 	node := goldenNode(t, 0.01)
 	r := &adaptiveRig{changing: &changingNode{Handler: node, took: time.Second}, seen: new(refreshObserver)}
 	opts := rigOptions{site: site, warm: true, observer: r.seen}
+	o.Memory = cacheMemory
 	opts.config.Cache = &o
 	opts.config.Health = fleet.Options{Interval: 10 * time.Minute, PsInterval: time.Hour, TagsInterval: time.Hour} // it takes days
 	r.cacheRig = &cacheRig{rig: newRig(t, opts, r.changing), node: node}

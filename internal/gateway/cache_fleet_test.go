@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -98,6 +99,7 @@ func newPlainRigWith(t *testing.T, o cache.Options, opts rigOptions, nodes ...*p
 	for i, n := range nodes {
 		handlers[i] = n
 	}
+	o.Memory = cmp.Or(o.Memory, cacheMemory)
 	opts.config.Cache = &o
 	if opts.config.Health.TagsInterval == 0 {
 		opts.config.Health = fleet.Options{TagsInterval: 2 * time.Second}

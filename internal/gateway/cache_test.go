@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,9 +23,13 @@ type cacheRig struct {
 	node *simnode.Node
 }
 
+// cacheMemory is that of rigs where it does not matter, in bytes. Tests go through days, and each
+// minute of them all places are visited that there are for answers.
+const cacheMemory = 8 << 20
+
 func newCacheRig(t *testing.T, o cache.Options, opts rigOptions) *cacheRig {
 	t.Helper()
-	o.Jitter = -1
+	o.Jitter, o.Memory = -1, cmp.Or(o.Memory, cacheMemory)
 	opts.config.Cache, opts.warm = &o, true
 	node := goldenNode(t, 0.01)
 	r := &cacheRig{rig: newRig(t, opts, node), node: node}
