@@ -29,35 +29,31 @@ type arrivals struct {
 // An arrival is one answer, or some vectors. It is stored by whoever comes first: the one who
 // brought it, or one who asks for it.
 type arrival struct {
-	of    *arrivals
 	keys  []call.Key
 	store func()
 	once  sync.Once
 }
 
-// announceLocked lets who asks for one of some keys know that store is what there is to do first.
-func (a *arrivals) announceLocked(keys []call.Key, store func()) *arrival {
-	n := &arrival{of: a, keys: keys, store: store}
+// announceLocked lets who asks for one of an arrival's keys know what there is to do first.
+func (a *arrivals) announceLocked(n *arrival) {
 	if a.waiting == nil {
 		a.waiting = make(map[call.Key]*arrival)
 	}
-	for _, k := range keys {
+	for _, k := range n.keys {
 		a.waiting[k] = n // of two at once the later one
 	}
 	a.pending.Store(int32(len(a.waiting)))
-	return n
 }
 
-// settle returns when the answer is stored.
-func (n *arrival) settle() {
+// settleOne returns when an arrival is stored.
+func (a *arrivals) settleOne(n *arrival) {
 	n.once.Do(func() {
-		defer n.forget()
+		defer a.forget(n)
 		n.store()
 	})
 }
 
-func (n *arrival) forget() {
-	a := n.of
+func (a *arrivals) forget(n *arrival) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, k := range n.keys {
@@ -68,19 +64,19 @@ func (n *arrival) forget() {
 	a.pending.Store(int32(len(a.waiting)))
 }
 
-// bring stores the answers of some keys in the background.
-func (a *arrivals) bring(keys []call.Key, jobs *sync.WaitGroup, store func()) {
+// bring stores an arrival in the background.
+func (a *arrivals) bring(n *arrival, jobs *sync.WaitGroup) {
 	a.mu.Lock()
-	n := a.announceLocked(keys, store)
+	a.announceLocked(n)
 	a.mu.Unlock()
 	a.settleLater(jobs, n)
 }
 
-// heap stores the answer of a key in the background, when there are more of them, or when it is
-// asked for.
-func (a *arrivals) heap(k call.Key, jobs *sync.WaitGroup, store func()) {
+// heap stores an arrival in the background, when there are more of them, or when it is asked for.
+func (a *arrivals) heap(n *arrival, jobs *sync.WaitGroup) {
 	a.mu.Lock()
-	a.pile = append(a.pile, a.announceLocked([]call.Key{k}, store))
+	a.announceLocked(n)
+	a.pile = append(a.pile, n)
 	var full []*arrival
 	if len(a.pile) == pileSize {
 		full, a.pile = a.pile, make([]*arrival, 0, pileSize)
@@ -95,7 +91,7 @@ func (a *arrivals) settleLater(jobs *sync.WaitGroup, all ...*arrival) {
 	settle := func() {
 		defer a.jobs.Add(-1)
 		for _, n := range all {
-			n.settle()
+			a.settleOne(n)
 		}
 	}
 	if a.jobs.Add(1) > mostJobs {
@@ -114,7 +110,7 @@ func (a *arrivals) settle(k call.Key) {
 	n := a.waiting[k]
 	a.mu.Unlock()
 	if n != nil {
-		n.settle()
+		a.settleOne(n)
 	}
 }
 
@@ -128,6 +124,6 @@ func (a *arrivals) settleAll() {
 	a.pile = nil
 	a.mu.Unlock()
 	for _, n := range all {
-		n.settle()
+		a.settleOne(n)
 	}
 }

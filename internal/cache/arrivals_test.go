@@ -9,9 +9,11 @@ import (
 )
 
 func announce(a *arrivals, keys []call.Key, store func()) *arrival {
+	n := &arrival{keys: keys, store: store}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.announceLocked(keys, store)
+	a.announceLocked(n)
+	return n
 }
 
 func TestArrivals_WhoAsksFirstStores(t *testing.T) {
@@ -26,7 +28,7 @@ func TestArrivals_WhoAsksFirstStores(t *testing.T) {
 		t.Errorf("stored %d times for who asks", stored)
 	}
 	a.settle(mine)
-	n.settle()
+	a.settleOne(n)
 	if stored != 1 || a.pending.Load() != 0 {
 		t.Errorf("stored %d times, %d pending", stored, a.pending.Load())
 	}
@@ -45,7 +47,7 @@ func TestArrivals_AllWaitForWhoStores(t *testing.T) {
 			}
 		})
 	}
-	ask(n.settle)
+	ask(func() { a.settleOne(n) })
 	<-entered
 	ask(a.settleAll)
 	ask(func() { a.settle(call.Key{1}) })
@@ -60,7 +62,7 @@ func TestArrivals_TheLaterOfTwoStays(t *testing.T) {
 	var stored []string
 	first := announce(&a, []call.Key{k}, func() { stored = append(stored, "first") })
 	announce(&a, []call.Key{k}, func() { stored = append(stored, "second") })
-	first.settle()
+	a.settleOne(first)
 	if a.pending.Load() != 1 {
 		t.Fatal("the first one took the second one with it")
 	}
@@ -81,7 +83,7 @@ func TestArrivals_SmallOnesAreStoredTogether(t *testing.T) {
 				t.Errorf("%d were stored for who asks for one", stored.Load())
 			}
 		}
-		a.heap(call.Key{byte(i)}, &jobs, func() { stored.Add(1) })
+		a.heap(&arrival{keys: []call.Key{{byte(i)}}, store: func() { stored.Add(1) }}, &jobs)
 	}
 	jobs.Wait()
 	if stored.Load() != 2*pileSize || a.pending.Load() != 3 {

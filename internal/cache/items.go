@@ -184,7 +184,7 @@ func (k *keeper) keep(qs []call.Question, vs []*call.Vector, from *call.Upstream
 	for i := range qs {
 		keys[i] = qs[i].Key
 	}
-	k.arrivals.bring(keys, k.Jobs, func() { // ends when they are stored
+	k.arrivals.bring(&arrival{keys: keys, store: func() {
 		var kept []*Entry
 		for i, q := range qs {
 			m.Key, m.Totals, m.Shared = q.Key, vs[i].Totals(), vs[i].Shared
@@ -201,7 +201,7 @@ func (k *keeper) keep(qs []call.Question, vs []*call.Vector, from *call.Upstream
 		if k.tiers.shared != nil && len(kept) > 0 {
 			k.shareAll(kept)
 		}
-	})
+	}}, k.Jobs) // ends when they are stored
 }
 
 // shareAll sends vectors to the second tier. What does not get there is in memory all the same.

@@ -75,6 +75,15 @@ type keeping struct {
 	told   bool   // that one was purged because it has changed
 
 	counted bool // as one that is stored
+
+	arrival arrival
+	keys    [1]call.Key // of it
+}
+
+func (k *keeping) arrives() *arrival {
+	k.keys[0] = k.meta.Key
+	k.arrival.keys, k.arrival.store = k.keys[:], k.keep
+	return &k.arrival
 }
 
 // keeping is what is known of an answer before there is one.
@@ -113,13 +122,13 @@ func (k *keeping) end(all recording.Whole, whole bool) {
 	}
 	switch {
 	case a.room() > compressAtOnce:
-		k.arrivals.bring([]call.Key{m.Key}, k.Jobs, k.keep) // ends when it is stored
+		k.arrivals.bring(k.arrives(), k.Jobs) // ends when it is stored
 	case k.tiers.shared != nil || w.Verdict.Adaptive != nil:
 		k.keep() // other gateways want it, or its TTL is not known yet
 	default:
 		k.Watch.CacheStored(m.Class, m.TTL)
 		k.call, k.counted = nil, true // it is not to be kept alive for so long, with all of its request
-		k.arrivals.heap(m.Key, k.Jobs, k.keep)
+		k.arrivals.heap(k.arrives(), k.Jobs)
 	}
 }
 

@@ -177,7 +177,20 @@ func (q *request) scope() string {
 			return cache.TenantCredential + base64.RawURLEncoding.EncodeToString(sent.Sum(nil))
 		}
 	}
-	return cache.TenantAnonymous + q.siteName + " " + strings.ToLower(q.r.Host)
+	return q.site.anonymous(q.siteName, q.r.Host)
+}
+
+// An anonymity is the scope of the clients of a site that show no credential.
+type anonymity struct{ site, host, scope string }
+
+// anonymous is that scope. It is made anew only when the host is another one than before.
+func (s *Site) anonymous(name, host string) string {
+	a := s.nobody.Load()
+	if a == nil || a.site != name || a.host != host {
+		a = &anonymity{name, host, cache.TenantAnonymous + name + " " + strings.ToLower(host)}
+		s.nobody.Store(a)
+	}
+	return a.scope
 }
 
 // shared tells the client what the cache did, and whether the answer was another call's:

@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-ollama/caddy-ollama/internal/cache"
@@ -31,6 +32,8 @@ type Site struct {
 	tenancy   tenancy
 	clientTTL time.Duration
 	tags      string
+
+	nobody atomic.Pointer[anonymity]
 }
 
 // SiteConfig is what an operator wishes of a site. The zero value works.
