@@ -68,13 +68,11 @@ func (s *store) Answer(ctx context.Context, c *call.Call) (*recording.Reader, er
 type keeping struct {
 	*store
 	tiers  *tiers
-	call   *call.Call // nil once it is counted
+	call   *call.Call // nil once nothing more is asked of it
 	meta   Meta
 	answer Answer // once it is complete
 	before *Meta  // of the answer that this one is compared with; nil: there is none
 	told   bool   // that one was purged because it has changed
-
-	counted bool // as one that is stored
 
 	arrival arrival
 	keys    [1]call.Key // of it
@@ -126,8 +124,7 @@ func (k *keeping) end(all recording.Whole, whole bool) {
 	case k.tiers.shared != nil || w.Verdict.Adaptive != nil:
 		k.keep() // other gateways want it, or its TTL is not known yet
 	default:
-		k.Watch.CacheStored(m.Class, m.TTL)
-		k.call, k.counted = nil, true // it is not to be kept alive for so long, with all of its request
+		k.call = nil // it is not to be kept alive for so long, with all of its request
 		k.arrivals.heap(k.arrives(), k.Jobs)
 	}
 }
@@ -135,7 +132,7 @@ func (k *keeping) end(all recording.Whole, whole bool) {
 // keep stores the answer.
 func (k *keeping) keep() {
 	class := k.meta.Class
-	if !k.counted && k.call.Caching.Verdict.Adaptive != nil {
+	if k.call != nil && k.call.Caching.Verdict.Adaptive != nil {
 		k.adapt()
 		class = classAdaptive
 	}
@@ -143,9 +140,7 @@ func (k *keeping) keep() {
 	if !k.tiers.valid(&k.meta) || !k.tiers.memory.put(e) {
 		return
 	}
-	if !k.counted {
-		k.Watch.CacheStored(class, k.meta.TTL)
-	}
+	k.Watch.CacheStored(class, k.meta.TTL)
 	if k.tiers.shared != nil {
 		k.share(k.tiers, e)
 	}

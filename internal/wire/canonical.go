@@ -129,7 +129,11 @@ func (c *canon) request(q *Request) {
 		switch {
 		case f.unsaid:
 		case f.name == "options" && q.Options != nil:
-			c.options(q.Options)
+			if !c.has(0, i, f) || &q.Options[0] != &c.body[c.at] { // they were changed
+				c.changedOptions(q.Options)
+			} else {
+				c.options()
+			}
 		case !c.has(0, i, f):
 		case f.name == "tools":
 			c.putPlain(tagKey, f.name)
@@ -142,18 +146,24 @@ func (c *canon) request(q *Request) {
 	c.rest(s, inRequest, from, 0, manner{})
 }
 
-// options tells the options that were judged, or what was left of them.
-func (c *canon) options(object []byte) {
-	outer, first := c.reading, len(c.members)
+// changedOptions tells what was left of the options that were judged.
+func (c *canon) changedOptions(object []byte) {
+	outer := c.reading
 	c.reading = reading{body: object, clean: true, text: c.text, fold: c.fold}
+	c.options()
+	outer.text, outer.fold = c.text, c.fold
+	c.reading = outer
+}
+
+// options tells the options at c.at.
+func (c *canon) options() {
+	from, first := c.at, len(c.members)
 	if c.gather(noFields, inOptions); len(c.members) > first {
 		c.putPlain(tagKey, "options")
 		c.out = append(c.out, tagObject)
-		c.rest(noFields, inOptions, 0, first, manner{decimals: true})
+		c.rest(noFields, inOptions, from, first, manner{decimals: true})
 		c.out = append(c.out, tagEnd)
 	}
-	outer.text, outer.fold = c.text, c.fold
-	c.reading = outer
 }
 
 // fields tells the object at c.at, which a node decodes into a struct: the fields in the
@@ -180,10 +190,15 @@ func (c *canon) fields(s *schema) {
 func (c *canon) gather(s *schema, in place) {
 	spans, members := len(c.spans), len(c.members)
 	c.spans = append(c.spans, make([]span, len(s.fields))...)
+	next := 0 // the field that is likely, as most clients write them in order
 	for ok := c.enter('}'); ok; ok = c.next('}') {
 		at := c.at
 		key, to := c.key()
-		i, known := c.find(s, key)
+		i, known := next, next < len(s.fields) && string(key) == s.fields[next].name
+		if !known {
+			i, known = c.find(s, key)
+		}
+		next = i + 1
 		from := c.at
 		c.skip()
 		switch {
