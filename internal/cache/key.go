@@ -14,7 +14,7 @@ const keyVersion = "caddy-ollama answer 1"
 // KeyOf is the key of a request: its canonical text with all else that changes what is answered,
 // and to whom. Each part has its length before it, so no two requests make the same bytes.
 func KeyOf(identity, version, tenant string, text []byte) call.Key {
-	head := make([]byte, 0, 1<<10) // enough for most requests
+	head := make([]byte, 0, 512) // enough for short requests
 	for _, part := range [...]string{keyVersion, identity, version, tenant} {
 		head = binary.BigEndian.AppendUint64(head, uint64(len(part)))
 		head = append(head, part...)

@@ -72,7 +72,6 @@ func (c *canon) release() {
 	if cap(c.out)+cap(c.text)+cap(c.fold) > canonBytes || cap(c.spans)+cap(c.members) > canonKeys {
 		return
 	}
-	clear(c.members[:cap(c.members)]) // or the bodies would live on here
 	c.reading = reading{text: c.text[:0], fold: c.fold[:0]}
 	c.spans, c.members, c.without, c.digest = c.spans[:0], c.members[:0], "", digester{}
 	canons.Put(c)
@@ -83,9 +82,14 @@ var unsaid = map[string]bool{
 	"MODEL": true, "NAME": true, "STREAM": true, "STREAM_OPTIONS": true, "USER": true, "METADATA": true, "KEEP_ALIVE": true,
 }
 
-// placement are the options that say where and how fast a model runs, as a node spells them.
-var placement = map[string]bool{
-	"num_gpu": true, "main_gpu": true, "num_thread": true, "num_batch": true, "use_mmap": true,
+// isPlacement tells of an option, as a node spells it, whether it says where and how fast a model
+// runs.
+func isPlacement(option string) bool {
+	switch option {
+	case "num_gpu", "main_gpu", "num_thread", "num_batch", "use_mmap":
+		return true
+	}
+	return false
 }
 
 // A canon writes the canonical form of a judged body.
@@ -140,7 +144,7 @@ func (c *canon) request(q *Request) {
 			c.ordered(f.schema)
 		default:
 			c.putPlain(tagKey, f.name)
-			c.value(f.schema, f.name)
+			c.value(f.schema, f.media)
 		}
 	}
 	c.rest(s, inRequest, from, 0, manner{})
@@ -177,7 +181,7 @@ func (c *canon) fields(s *schema) {
 	for i := range s.fields {
 		if f := &s.fields[i]; c.has(spans, i, f) {
 			c.putPlain(tagKey, f.name)
-			c.value(f.schema, f.name)
+			c.value(f.schema, f.media)
 		}
 	}
 	c.rest(s, inStruct, from, members, manner{})
@@ -216,6 +220,7 @@ func (c *canon) gather(s *schema, in place) {
 func (c *canon) rest(s *schema, in place, from, first int, how manner) {
 	members := c.members[first:]
 	c.members = c.members[:first]
+	defer clear(members) // or the bodies would live on here
 	if len(members) <= manyKeys {
 		slices.SortFunc(members, func(a, b member) int { return bytes.Compare(a.key, b.key) })
 		for _, m := range members {
@@ -244,7 +249,7 @@ func (c *canon) passes(key []byte, in place) bool {
 		c.fold = appendFolded(c.fold[:0], key)
 		return unsaid[string(c.fold)] || c.without != "" && string(c.fold) == c.without
 	case inOptions:
-		return placement[string(key)]
+		return isPlacement(string(key))
 	}
 	return false
 }
@@ -284,9 +289,9 @@ func (f *field) passesNull() bool {
 	return !f.schema.decodesItself && !f.later
 }
 
-// value tells the value at c.at, which s describes, and steps behind it. name is that of the
-// field that it is, or is in.
-func (c *canon) value(s *schema, name string) {
+// value tells the value at c.at, which s describes, and steps behind it. media says that a field
+// that it is, or is in, has its texts told by their digests.
+func (c *canon) value(s *schema, media bool) {
 	b := c.body[c.at]
 	switch {
 	case s.kind == kindUnion && b == '{':
@@ -298,10 +303,10 @@ func (c *canon) value(s *schema, name string) {
 	case (s.kind == kindList || s.kind == kindTexts) && b == '[':
 		c.out = append(c.out, tagArray)
 		for ok := c.enter(']'); ok; ok = c.next(']') {
-			c.value(s.elem, name)
+			c.value(s.elem, media)
 		}
 		c.out = append(c.out, tagEnd)
-	case b == '"' && mediaNames[name]:
+	case b == '"' && media:
 		c.putDigest(c.skipString())
 	default:
 		c.tokens(manner{

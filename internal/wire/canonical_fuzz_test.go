@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"math/rand/v2"
 	"reflect"
@@ -112,9 +113,7 @@ func asRead(t tester, q *Request) (known any, unknown map[string]string) {
 	}
 	if f := request.FieldByName("Options"); f.IsValid() {
 		options := f.Interface().(map[string]any)
-		for name := range placement {
-			delete(options, name)
-		}
+		maps.DeleteFunc(options, func(name string, _ any) bool { return isPlacement(name) })
 		if len(options) == 0 {
 			f.SetZero()
 		}

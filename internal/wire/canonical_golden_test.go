@@ -53,7 +53,7 @@ func sayTheSame(t testing.TB, r *rand.Rand, route Route, n *node) []byte {
 			n.set(t, "options", "{}")
 			options = n.member("options")
 		}
-		for name := range placement {
+		for _, name := range []string{"num_gpu", "main_gpu", "num_thread", "num_batch", "use_mmap"} {
 			options.set(t, name, []string{"1", "null", "2.5", `"x"`}[r.IntN(4)])
 		}
 	}
@@ -120,7 +120,7 @@ func says(route Route, path []string, what string) bool {
 	case len(path) > 0 && unsaid[foldedKey(path[0])]:
 		return false
 	case route.Dialect == Ollama && len(path) > 1 && path[0] == "options":
-		return !placement[path[1]]
+		return !isPlacement(path[1])
 	}
 	return true
 }
@@ -167,7 +167,7 @@ func TestCanonical_DiffersWhenAnythingSaidChanges(t *testing.T) {
 
 // hasSaidOption tells whether options have a member that is said.
 func hasSaidOption(options *node) bool {
-	return slices.ContainsFunc(options.keys, func(key string) bool { return !placement[key] })
+	return slices.ContainsFunc(options.keys, func(key string) bool { return !isPlacement(key) })
 }
 
 // Fields that no recorded request has, one by one, with values that are nothing or little.

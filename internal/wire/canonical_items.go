@@ -25,21 +25,27 @@ const (
 	tagDigest  byte = 'h' // the digest of a text
 )
 
-// mediaNames are the names under which the parts of a content have an image, a sound or a
-// file, or its address. Such a text is told by its digest whatever it holds: how long it is
-// and how it begins depends on how it is spelt.
-var mediaNames = map[string]bool{"data": true, "url": true, "image_url": true, "file_data": true}
+// isMedia tells whether the parts of a content have an image, a sound or a file, or its address,
+// under a name. Such a text is told by its digest whatever it holds: how long it is and how it
+// begins depends on how it is spelt.
+func isMedia(name string) bool {
+	switch name {
+	case "data", "url", "image_url", "file_data":
+		return true
+	}
+	return false
+}
 
 // A manner is how a value without schema is told.
 type manner struct {
 	decimals bool // numbers by their value
-	media    bool // what stands under mediaNames by its digest
+	media    bool // texts for which isMedia is true by their digests
 }
 
 // tokens tells the value at c.at token by token, and steps behind it. It does not recurse: a
 // client chooses the depth.
 func (c *canon) tokens(how manner) {
-	media := false // the last token was one of mediaNames
+	media := false // the last token was a key for which isMedia is true
 	for depth := 0; ; {
 		b := c.body[c.at]
 		if depth > 0 && b == '"' {
@@ -47,7 +53,7 @@ func (c *canon) tokens(how manner) {
 			c.space()
 			if c.body[c.at] == ':' {
 				c.putText(tagKey, text)
-				media = how.media && c.isMediaName(text)
+				media = how.media && c.isMediaKey(text)
 				continue
 			}
 			if media {
@@ -86,8 +92,8 @@ func (c *canon) tokens(how manner) {
 	}
 }
 
-// isMediaName tells whether the inside of a key is one of mediaNames.
-func (c *canon) isMediaName(key []byte) bool {
+// isMediaKey is isMedia for the inside of a key.
+func (c *canon) isMediaKey(key []byte) bool {
 	const longest = 6 * len("image_url") // all of it escaped
 	if len(key) > longest {
 		return false
@@ -96,7 +102,7 @@ func (c *canon) isMediaName(key []byte) bool {
 		c.text = appendText(c.text[:0], key)
 		key = c.text
 	}
-	return mediaNames[string(key)]
+	return isMedia(string(key))
 }
 
 // putScalar tells the number or word at c.at.

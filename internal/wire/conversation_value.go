@@ -174,7 +174,10 @@ func (c *teller) tellNamed(name string, s *schema, levels int) {
 // and clients move it from message to message.
 func (c *teller) tellFree(s *schema, levels int) {
 	from, first := c.at, len(c.members)
-	defer func() { c.members = c.members[:first] }()
+	defer func() {
+		clear(c.members[first:]) // or the bodies would live on here
+		c.members = c.members[:first]
+	}()
 	for ok := c.enter('}'); ok; ok = c.next('}') {
 		at := c.at
 		key, to := c.key()

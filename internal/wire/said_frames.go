@@ -15,7 +15,8 @@ func SaidIn(route Route, frames iter.Seq[[]byte]) (Said, error) {
 	var has struct{ text, calls bool } // in one piece, as the loop's body is a function
 	for frame := range frames {
 		has.text = has.text || opensText(frame)
-		has.calls = has.calls || bytes.Contains(frame, call)
+		// A native one is in a list, and few frames have one.
+		has.calls = has.calls || (route.Dialect != Ollama || bytes.IndexByte(frame, '[') >= 0) && bytes.Contains(frame, call)
 	}
 	if has.text && !has.calls {
 		return Said{Text: true}, nil

@@ -64,6 +64,7 @@ type field struct {
 	later bool
 	// unsaid says that it changes nothing in the answer to a request, if it is one of a request.
 	unsaid bool
+	media  bool // see isMedia
 }
 
 // A union is a type that decodes into one of several others.
@@ -144,7 +145,7 @@ func (s *schema) deriveFields(known map[reflect.Type]*schema) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		i := len(s.fields)
 		folded := string(appendFolded(nil, []byte(name)))
-		s.fields = append(s.fields, field{name: name, schema: derive(f.Type, known), unsaid: unsaid[folded]})
+		s.fields = append(s.fields, field{name: name, schema: derive(f.Type, known), unsaid: unsaid[folded], media: isMedia(name)})
 		// The tag wire is for what the types do not tell, since they decode such a field themselves.
 		switch f.Tag.Get("wire") {
 		case "later,required":
