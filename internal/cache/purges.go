@@ -45,7 +45,7 @@ const keyScope = "key\x00"
 // between that carry the greater one. Safe for concurrent use.
 type purges struct {
 	sealer *Sealer
-	told   func()        // called when something new is in Redis; nil: nobody wants to know
+	told   func()        // called when others have purged something; nil: nobody wants to know
 	all    string        // name of scopeAll
 	any    atomic.Bool   // something was purged
 	stirs  chan struct{} // wakes run; one is as good as many
@@ -181,16 +181,22 @@ func (p *purges) forgetLocked() uint64 {
 	return p.riseLocked(p.all)
 }
 
-// merge takes over what Redis has: the greater version of each scope. What is missing there, as
-// after a flush, is to be pushed again.
+// merge takes over what Redis has, and tells of it if that is news.
 func (p *purges) merge(theirs map[string]uint64, epoch uint64) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.told != nil {
-		defer p.told() // also of what was purged here, which costs little
+	news := p.mergeLocked(theirs, epoch)
+	p.mu.Unlock()
+	if news && p.told != nil {
+		p.told()
 	}
+}
+
+// mergeLocked takes over the greater version of each scope. What is missing there, as after a
+// flush, is to be pushed again. news tells that a version has risen here.
+func (p *purges) mergeLocked(theirs map[string]uint64, epoch uint64) (news bool) {
 	if epoch > p.epoch {
 		p.dropLocked(theirs, epoch)
+		news = true
 	}
 	for name, v := range theirs {
 		ours := p.versions[name]
@@ -199,11 +205,13 @@ func (p *purges) merge(theirs map[string]uint64, epoch uint64) {
 		case !untold && v > ours:
 			p.versions[name] = v
 			p.any.Store(true)
+			news = true
 		case !untold && v < ours, untold && v != b.base:
 			// Neither purge knew of the other. The greater one need not be the later one.
 			p.versions[name] = max(v, ours)
 			p.bumps[name] = bump{base: v}
 			p.riseLocked(name)
+			news = true
 		}
 	}
 	clear(p.repeats)
@@ -216,6 +224,7 @@ func (p *purges) merge(theirs map[string]uint64, epoch uint64) {
 		p.forgetLocked()
 		p.stir()
 	}
+	return news
 }
 
 // dropLocked forgets, because somebody did: this gateway would push all of it again otherwise.

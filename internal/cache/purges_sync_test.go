@@ -83,6 +83,41 @@ func TestPurges_AreKnownToAGatewayThatStartsLater(t *testing.T) {
 	}
 }
 
+// Who is told has nobody join what runs, so it must not be told of nothing.
+func TestPurges_ThoseOfOthersAreNews(t *testing.T) {
+	s := redistest.Start(t)
+	c := clientOf(t, s.URL())
+	here, there := newPurges(sealerOf(t, secretOfTests)), newPurges(sealerOf(t, secretOfTests))
+	news := 0
+	here.told = func() { news++ }
+	for _, step := range []struct {
+		what   string
+		do     func()
+		by     *purges // who syncs, before here does
+		expect int
+	}{
+		{"nothing was ever purged", func() {}, there, 0},
+		{"nothing yet", func() {}, there, 0},
+		{"purged there", func() { there.bump(scopeTag("x")) }, there, 1},
+		{"nothing more", func() {}, there, 0},
+		{"purged here", func() { here.bump(scopeTag("x")) }, here, 0},
+		{"known there", func() {}, there, 0},
+		{"flushed", func() { s.Command("FLUSHALL") }, there, 0},
+		{"flushed, and purged there before that was noticed", func() { s.Command("FLUSHALL"); there.bump(scopeTag("y")) }, there, 1},
+	} {
+		step.do()
+		news = 0
+		for _, p := range [...]*purges{step.by, here} {
+			if err := p.sync(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if news != step.expect {
+			t.Errorf("%s: told %d times, want %d", step.what, news, step.expect)
+		}
+	}
+}
+
 func TestPurges_SurviveAFlush(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

@@ -208,6 +208,31 @@ func TestMatrix_AFlushUnderLoadCostsOneAnswerAQuestion(t *testing.T) {
 	}
 }
 
+// That purges of others are asked for now and then does not end what can be joined.
+func TestMatrix_ALongAnswerIsJoinedWhateverRedisIsAskedMeanwhile(t *testing.T) {
+	s := redistest.Start(t)
+	tw := newFlyingTwin(t, s.URL())
+	until(t, "Redis is up", 5*time.Second, func() bool { return tw.engine.Cache().Stats().Redis == "up" })
+	tw.node.set(func() { tw.node.takes = 2 * time.Second })
+	var all sync.WaitGroup
+	ask := func() {
+		all.Go(func() { // ends with its answer
+			if code, answer, _ := tw.say("/api/generate", plainAsk); code != 200 || text(t, answer) != "hi" {
+				t.Errorf("%d %s", code, answer)
+			}
+		})
+	}
+	ask()
+	until(t, "it is being generated", 5*time.Second, func() bool { return tw.node.count() == 1 })
+	before := tw.corrupt.operations("sync")
+	until(t, "Redis is asked for purges", 5*time.Second, func() bool { return tw.corrupt.operations("sync") >= before+2 })
+	ask()
+	all.Wait()
+	if n := tw.node.count(); n != 1 {
+		t.Errorf("%d answers generated for one question", n)
+	}
+}
+
 func TestMatrix_AFlushedRedisIsAMiss(t *testing.T) {
 	s := redistest.Start(t)
 	a, b := newTwin(t, s.URL(), aSecret, cache.Options{}), newTwin(t, s.URL(), aSecret, cache.Options{})
