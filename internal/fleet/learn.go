@@ -112,6 +112,31 @@ func (f *Fleet) Lookup(ctx context.Context) {
 	}
 }
 
+// Asked waits for nodes of which nothing is known yet, as a reload may bring them: until the
+// snapshot shows what came of their first round, until ctx ends, or for a second.
+func (f *Fleet) Asked(ctx context.Context) {
+	news := make(chan struct{}, 1)
+	defer f.Subscribe(func() {
+		select {
+		case news <- struct{}{}:
+		default:
+		}
+	})()
+	timer := time.NewTimer(lookWait)
+	defer timer.Stop()
+	for !f.Snapshot().Asked {
+		select {
+		case <-news:
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-f.ctx.Done():
+			return
+		}
+	}
+}
+
 // LookAtModels asks a node now for its models, and returns when the snapshot shows them, when ctx
 // ends, or after a few seconds.
 func (f *Fleet) LookAtModels(ctx context.Context, n *Node) { f.lookAt(ctx, n, tags, modelsWait) }

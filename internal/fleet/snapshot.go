@@ -13,7 +13,8 @@ import (
 // A Snapshot is what is known of the fleet at one time. It is immutable and safe for
 // concurrent use.
 type Snapshot struct {
-	Ready bool       // every node has been asked at least once
+	Ready bool       // once every node has been asked, and ever after
+	Asked bool       // every node has been asked; of those that a reload brings, nothing is known at first
 	Nodes []NodeView // in configured order
 	// Models are what the nodes can serve, by wire.ModelName.Key. One that only nodes hold
 	// that are down is among them, with no Nodes.
@@ -130,7 +131,7 @@ type input struct {
 func (b *build) next(nodes []*Node, configured bool, ids *identities) (s *Snapshot, relisted bool, replaced []string) {
 	s = &Snapshot{Nodes: make([]NodeView, len(nodes))}
 	inputs := make([]input, len(nodes))
-	ready := configured
+	s.Asked = configured
 	for i, n := range nodes {
 		x := n.facts.Load()
 		s.Nodes[i] = NodeView{
@@ -141,13 +142,13 @@ func (b *build) next(nodes []*Node, configured bool, ids *identities) (s *Snapsh
 			LastResort: x.state == Ejected && !x.dials,
 		}
 		inputs[i] = input{n, x.state.Alive(), x.tags}
-		ready = ready && x.checked
+		s.Asked = s.Asked && x.checked
 		if x.state.Alive() && (s.Version == "" || compareVersions(x.version, s.Version) < 0) {
 			s.Version = x.version
 		}
 		s.mixed = s.mixed || x.version != s.Nodes[0].Version
 	}
-	b.ready = b.ready || ready
+	b.ready = b.ready || s.Asked
 	relisted = b.models == nil || !slices.Equal(inputs, b.inputs)
 
 	ids.mu.Lock()

@@ -24,19 +24,31 @@ const (
 // inventory is what is known of the fleet, once something is.
 func (q *request) inventory() (*fleet.Snapshot, error) {
 	snap := q.engine.fleet.Snapshot()
-	if snap.Ready {
-		return snap, nil
+	if !snap.Ready {
+		ctx, cancel := context.WithTimeout(q.ctx(), inventoryWait)
+		defer cancel()
+		if q.engine.fleet.Ready(ctx) != nil {
+			return nil, errNotReady
+		}
+		snap = q.engine.fleet.Snapshot()
 	}
-	ctx, cancel := context.WithTimeout(q.ctx(), inventoryWait)
-	defer cancel()
-	if q.engine.fleet.Ready(ctx) != nil {
-		return nil, errNotReady
+	if snap.Version == "" {
+		snap = q.afterAsking(snap)
 	}
-	return q.engine.fleet.Snapshot(), nil
+	return snap, nil
 }
 
-// resolve finds the model that a name stands for, with errNoneUp if no node serves it now. A name that nobody has listed is asked for
-// once more: it may have been pulled a moment ago.
+// afterAsking is what is known once all nodes have been asked, for who finds nothing in a snapshot.
+func (q *request) afterAsking(snap *fleet.Snapshot) *fleet.Snapshot {
+	if snap.Asked {
+		return snap
+	}
+	q.engine.fleet.Asked(q.ctx())
+	return q.engine.fleet.Snapshot()
+}
+
+// resolve finds the model that a name stands for, with errNoneUp if no node serves it now. A name
+// that nobody has listed is asked for once more: it may have been pulled a moment ago.
 func (q *request) resolve(name wire.ModelName) (*fleet.Model, error) {
 	snap, err := q.inventory()
 	if err != nil {
@@ -46,6 +58,10 @@ func (q *request) resolve(name wire.ModelName) (*fleet.Model, error) {
 		return nil, notFound(q.route, name.Spelling)
 	}
 	m := snap.Models[name.Key()]
+	if m == nil || len(m.Nodes) == 0 {
+		snap = q.afterAsking(snap)
+		m = snap.Models[name.Key()]
+	}
 	if m == nil {
 		q.engine.fleet.Lookup(q.ctx())
 		snap = q.engine.fleet.Snapshot()

@@ -354,6 +354,51 @@ func TestEngine_NewestLiveAttachmentRules(t *testing.T) {
 	})
 }
 
+// Of nodes that a reload brings nothing is known for a moment, which no client is to notice.
+func TestEngine_NodesOfAReloadAreWaitedFor(t *testing.T) {
+	for _, path := range []string{"/api/chat", "/api/tags", "/api/show", "/v1/models"} {
+		t.Run(path, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, rigOptions{}, goldenNode(t, 0.01), goldenNode(t, 0.01))
+				NewSettings(r.engine, Config{Nodes: r.settings.config.Nodes[:1]}).Attach()
+				NewSettings(r.engine, Config{Nodes: r.settings.config.Nodes[1:]}).Attach()
+				method, body := http.MethodPost, chatBody
+				if path == "/api/tags" || path == "/v1/models" {
+					method, body = http.MethodGet, ""
+				}
+				q, err := http.NewRequestWithContext(t.Context(), method, "http://localhost"+path, strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp, err := r.front.RoundTrip(q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				if answer, err := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK || err != nil || !strings.Contains(string(answer), "tiny") {
+					t.Errorf("%d %.200s %v", resp.StatusCode, answer, err)
+				}
+			})
+		})
+	}
+}
+
+func TestEngine_ANodeOfAReloadThatHangsIsWaitedForAMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hangs := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		r := newRig(t, rigOptions{}, goldenNode(t, 0.01), hangs)
+		NewSettings(r.engine, Config{Nodes: r.settings.config.Nodes[:1]}).Attach()
+		if err := r.engine.fleet.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		NewSettings(r.engine, Config{Nodes: r.settings.config.Nodes[1:]}).Attach()
+		began := time.Now()
+		if code, answer, _ := r.ask("/api/chat", chatBody); code != http.StatusServiceUnavailable || time.Since(began) > 3*time.Second {
+			t.Errorf("%d %.200s after %v, want 503 soon", code, answer, time.Since(began))
+		}
+	})
+}
+
 func TestEngine_CloseLetsStreamsFinish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, rigOptions{}, goldenNode(t, 1))
