@@ -107,6 +107,37 @@ func inNames(t *testing.T, kind string, r *names, test func(t *testing.T, f *Fle
 	})
 }
 
+// A reload that brings a discovery has found nothing at first: that is not the whole fleet.
+func TestDiscovery_OfAReloadIsWaitedFor(t *testing.T) {
+	r := &names{ips: []string{"10.0.0.1"}}
+	inNames(t, DiscoverA, r, func(t *testing.T, f *Fleet, c *factory, _ *logged, _ func()) {
+		if !f.Snapshot().Asked {
+			t.Fatal("not asked after the first rounds")
+		}
+		f.Configure(nil, Options{Discover: []Discovery{c.discovery(DiscoverA, "other.internal")}, Resolver: r})
+		if s := f.Snapshot(); s.Asked || !s.Ready {
+			t.Errorf("asked %v, ready %v with %q; want not asked, and ready as ever", s.Asked, s.Ready, viewNames(f))
+		}
+		began := time.Now()
+		f.Asked(t.Context())
+		if got, took := viewNames(f), time.Since(began); got != "10.0.0.1:11434" || !f.Snapshot().Asked || took > 0 {
+			t.Errorf("%q after %v, want 10.0.0.1:11434 at once", got, took)
+		}
+		// One that hangs is waited for as long as a lookup may take.
+		r.set(func(r *names) { r.hangs = true })
+		f.Configure(nil, Options{Discover: []Discovery{c.discovery(DiscoverA, "third.internal")}, Resolver: r})
+		synctest.Wait()
+		if f.Snapshot().Asked {
+			t.Error("asked while the lookup hangs")
+		}
+		time.Sleep(lookupTimeout)
+		synctest.Wait()
+		if !f.Snapshot().Asked {
+			t.Error("waits for a lookup that has failed")
+		}
+	})
+}
+
 func TestDiscovery_NodesComeAndGoAndKeepTheirState(t *testing.T) {
 	r := &names{ips: []string{"10.0.0.2", "10.0.0.1", "::ffff:10.0.0.1", "fd00::7"}}
 	inNames(t, DiscoverA, r, func(t *testing.T, f *Fleet, c *factory, _ *logged, _ func()) {

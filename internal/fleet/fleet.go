@@ -57,7 +57,7 @@ type Fleet struct {
 	mu         sync.Mutex      // guards what follows; only nodes' locks are taken under it
 	nodes      []*Node         // replaced, never changed
 	drained    map[string]bool // names that Drain was told and Resume not
-	configured bool            // and every discovery has looked once
+	configured bool            // and every discovery of the configuration has looked once
 	keeping    bool
 	closed     bool
 
@@ -147,7 +147,7 @@ func (f *Fleet) arrangeLocked() {
 		f.mu.Unlock()
 		return
 	}
-	f.configured = f.configured || looked
+	f.configured = looked
 	left := make(map[nodeKey][]*Node, len(f.nodes))
 	for _, n := range f.nodes {
 		left[n.key] = append(left[n.key], n)
