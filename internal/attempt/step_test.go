@@ -98,7 +98,7 @@ type bench struct {
 func newBench(t *testing.T, opts Options, at []string, transports ...http.RoundTripper) *bench {
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &bench{reports: &reports{}, end: cancel}
-	snap := &fleet.Snapshot{Ready: true, Models: map[string]*fleet.Model{}}
+	snap := &fleet.Snapshot{Ready: true, Asked: true, Models: map[string]*fleet.Model{}}
 	for i, tr := range transports {
 		u, err := url.Parse(at[i])
 		if err != nil {

@@ -383,6 +383,28 @@ func TestEngine_NodesOfAReloadAreWaitedFor(t *testing.T) {
 	}
 }
 
+// Who waits in the queue while a reload takes all nodes away is served by those that it brings.
+func TestEngine_WhoWaitsIsServedByTheNodesOfAReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, rigOptions{slots: 1, warm: true}, goldenNode(t, 1), goldenNode(t, 0.01))
+		NewSettings(r.engine, Config{Nodes: r.settings.config.Nodes[:1]}).Attach()
+		answers := make(chan string, 2)
+		for range 2 { // the first has the only slot
+			go func() { // ends with its answer
+				code, answer, _ := r.ask("/api/chat", chatBody)
+				answers <- fmt.Sprintf("%d %.200s", code, answer)
+			}()
+			synctest.Wait()
+		}
+		NewSettings(r.engine, Config{Nodes: r.settings.config.Nodes[1:]}).Attach()
+		for range 2 {
+			if got := <-answers; !strings.HasPrefix(got, "200 ") {
+				t.Error(got)
+			}
+		}
+	})
+}
+
 func TestEngine_ANodeOfAReloadThatHangsIsWaitedForAMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hangs := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })

@@ -64,7 +64,7 @@ func nodes(n, slots int) []*fleet.Node {
 // snapshot has all nodes up and every model on all of them, and the loaded ones as runners
 // that were found there.
 func snapshot(all []*fleet.Node, models []string, loaded map[*fleet.Node][]string) *fleet.Snapshot {
-	s := &fleet.Snapshot{Ready: true, Version: "0.24.0", Models: map[string]*fleet.Model{}}
+	s := &fleet.Snapshot{Ready: true, Asked: true, Version: "0.24.0", Models: map[string]*fleet.Model{}}
 	for _, n := range all {
 		v := fleet.NodeView{Node: n, State: fleet.Up}
 		for _, m := range loaded[n] {
@@ -249,6 +249,61 @@ func TestAcquire_NoNodeIsToldAtOnce(t *testing.T) {
 		a.Release()
 		b.Release()
 	})
+}
+
+// A reload may take all nodes away that have the model, and bring others of which nothing is known yet.
+func TestAcquire_WhoWaitsIsNotSentAwayBeforeNewNodesWereAsked(t *testing.T) {
+	all := nodes(2, 1)
+	old, unasked := all[:1], all[1:]
+	for _, c := range []struct {
+		name    string
+		ask     Ask
+		between func() *fleet.Snapshot
+		after   *fleet.Snapshot
+		want    string
+	}{
+		{"they have it", Ask{Model: "a"}, func() *fleet.Snapshot { return snapshot(unasked, nil, nil) }, snapshot(unasked, []string{"a"}, nil), "waiter"},
+		{"they do not", Ask{Model: "a"}, func() *fleet.Snapshot { return snapshot(unasked, nil, nil) }, snapshot(unasked, nil, nil), "waiter: " + ErrGone.Error()},
+		{"there is none at all yet", Ask{Model: "a"}, func() *fleet.Snapshot { return snapshot(nil, nil, nil) }, snapshot(unasked, []string{"a"}, nil), "waiter"},
+		{"the old ones go down", Ask{Model: "a"}, func() *fleet.Snapshot {
+			s := snapshot(all, []string{"a"}, nil)
+			s.Models["a"].Nodes = nil
+			return s
+		}, snapshot(unasked, []string{"a"}, nil), "waiter"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, f := newQueue(snapshot(old, []string{"a"}, nil), Options{})
+				held := acquire(t, q, Ask{Model: "a"})
+				events, grants := make(chan string, 9), make(chan *Grant, 9)
+				wait(t.Context(), q, c.ask, "waiter", events, grants)
+				between := c.between()
+				between.Asked = false
+				f.set(between)
+				held.Release()
+				// One that comes now, such as a call whose node was lost, is no worse off.
+				wait(t.Context(), q, Ask{Model: "a"}, "waiter", events, grants)
+				select {
+				case got := <-events:
+					t.Errorf("%q before the new node was asked", got)
+				default:
+				}
+				f.set(c.after)
+				synctest.Wait()
+				if got := <-events; got != c.want {
+					t.Errorf("%q, want %q", got, c.want)
+				}
+				for range 2 {
+					select {
+					case g := <-grants:
+						g.Release()
+						synctest.Wait()
+					default:
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestAcquire_NodeComingBackServesWhoWaits(t *testing.T) {
