@@ -75,3 +75,11 @@ func TestShow_TellsHowAModelIsSampledAndDated(t *testing.T) {
 		t.Errorf("%+v, dated %v", s.sampling, s.dated)
 	}
 }
+
+// Who holds a model of before asks a snapshot that may have no nodes at all: a reload has brought a
+// discovery that has found nothing yet.
+func TestVersionOf_IsUnknownWithoutNodes(t *testing.T) {
+	if v := (&Snapshot{}).VersionOf(&Model{Nodes: []*Node{NewNode(NodeConfig{Name: "gone"})}}); v != "" {
+		t.Errorf("version %q, want none", v)
+	}
+}

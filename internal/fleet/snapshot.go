@@ -189,7 +189,7 @@ func (b *build) replaced(inputs []input, known map[string]*shown) (identities []
 // VersionOf is the newest version of Ollama among the nodes that can serve a model, or hold it
 // where none can.
 func (s *Snapshot) VersionOf(m *Model) string {
-	if !s.mixed {
+	if len(s.Nodes) > 0 && !s.mixed {
 		return s.Nodes[0].Version
 	}
 	nodes := m.Nodes
