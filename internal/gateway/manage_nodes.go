@@ -73,6 +73,7 @@ func (q *request) targets(fit func(*fleet.NodeView) bool) ([]*fleet.Node, error)
 	if err != nil {
 		return nil, err
 	}
+	snap = q.afterAsking(snap) // or a node that a reload has just brought would be passed over
 	chosen, err := q.chosen(snap)
 	if err != nil {
 		return nil, err

@@ -63,6 +63,7 @@ func (e *Engine) Manage(ctx context.Context, o Order, tell func([]manage.Update)
 	if err := e.fleet.Ready(wait); err != nil {
 		return err
 	}
+	e.fleet.Asked(ctx) // or a node that a reload has just brought would be passed over
 	snap := e.fleet.Snapshot()
 	nodes, absent, err := o.nodes(snap, asked.Model)
 	if err != nil {

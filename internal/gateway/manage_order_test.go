@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -113,4 +114,51 @@ func TestOrder_RefusesWhatCannotBeMeant(t *testing.T) {
 			t.Errorf("asked %q", asked)
 		}
 	})
+}
+
+// What is done right after a reload is done on the nodes that it has brought, too.
+func TestManage_ReachesTheNodesThatAReloadHasJustBrought(t *testing.T) {
+	for name, c := range map[string]struct {
+		does func(r *rig) string
+		ends string
+		asks string
+	}{
+		"pull by an operator": {func(r *rig) string {
+			ends, err := r.does(Order{Operation: wire.Pull, Model: "new"})
+			return fmt.Sprint(ends, err)
+		}, "map[n0:done n1:done] <nil>", "POST /api/pull"},
+		"pull by an operator who names it": {func(r *rig) string {
+			ends, err := r.does(Order{Operation: wire.Pull, Model: "new", Nodes: []string{"n1"}})
+			return fmt.Sprint(ends, err)
+		}, "map[n1:done] <nil>", "POST /api/pull"},
+		"delete by an operator": {func(r *rig) string {
+			ends, err := r.does(Order{Operation: wire.Delete, Model: "tiny"})
+			return fmt.Sprint(ends, err)
+		}, "map[n0:done n1:done] <nil>", "DELETE /api/delete"},
+		"pull by a client": {func(r *rig) string {
+			code, _, _ := r.ask("/api/pull", `{"model":"new","stream":false}`)
+			return fmt.Sprint(code)
+		}, "200", "POST /api/pull"},
+		"copy by a client": {func(r *rig) string {
+			code, _, _ := r.ask("/api/copy", `{"source":"tiny","destination":"new"}`)
+			return fmt.Sprint(code)
+		}, "200", "POST /api/copy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				nodes := []*manager{newManager(t, pulls("new")), newManager(t, pulls("new"))}
+				r := managingRig(t, ManageConfig{}, nodes...)
+				config := r.settings.config
+				config.Nodes = config.Nodes[:1]
+				NewSettings(r.engine, config).Attach()
+				r.settings.Attach()
+				if got := c.does(r); got != c.ends {
+					t.Errorf("%s, want %s", got, c.ends)
+				}
+				if asked := fmt.Sprint(nodes[1].requests()); !strings.Contains(asked, c.asks) {
+					t.Errorf("the new node was asked %s, want %s", asked, c.asks)
+				}
+			})
+		})
+	}
 }
