@@ -113,6 +113,10 @@ func (f *Fleet) learn(n *Node, r Outcome) {
 	o := f.opts.Load()
 	s := &f.speeds
 	s.mu.Lock()
+	if n.life != nil && n.life.Err() != nil { // it has left: forgetNodes drops what came before that
+		s.mu.Unlock()
+		return
+	}
 	m := s.models[r.Model]
 	if m == nil {
 		if len(s.models) >= mostModels {

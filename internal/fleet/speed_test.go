@@ -217,3 +217,30 @@ func BenchmarkReport(b *testing.B) {
 		}
 	})
 }
+
+// Calls on a node end after it has left, as with a reload. What they tell is no measure for the others,
+// and is not kept: nodes come and go for as long as the process lives.
+func TestWeight_OwesNothingToNodesThatAreGone(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, f *Fleet) {
+		var nodes []*Node
+		for _, v := range f.Snapshot().Nodes {
+			nodes = append(nodes, v.Node)
+		}
+		f.Configure([]NodeConfig{config("n2", newFake(tagsOf())), config("n3", newFake(tagsOf()))}, Options{})
+		for range 20 {
+			answersOf(f, nodes[0], 1, 20*time.Millisecond, 2*time.Millisecond)
+			answersOf(f, nodes[1], 1, time.Second, 100*time.Millisecond)
+			answersOf(f, nodes[2], 1, time.Second, 100*time.Millisecond)
+		}
+		for _, v := range f.Snapshot().Nodes {
+			if w := v.Weight(key("a")); w != 1 {
+				t.Errorf("%s has weight %v, and is as fast as all that are there", v.Node.Name(), w)
+			}
+		}
+		f.speeds.mu.Lock()
+		defer f.speeds.mu.Unlock()
+		if kept := len(f.speeds.models[key("a")].nodes); kept != 2 {
+			t.Errorf("%d nodes are kept, want 2", kept)
+		}
+	}, fakes(3)...)
+}
