@@ -190,6 +190,7 @@ func (h *health) forget(now time.Time, o *Options) {
 type change struct {
 	node    *Node
 	any     bool // there is something new to show
+	sooner  bool // time changes something sooner than it would have
 	moved   bool // into another state, or into its first
 	from    State
 	state   State
@@ -201,6 +202,7 @@ type change struct {
 func (n *Node) settleLocked(o *Options) change {
 	now := time.Now()
 	h, was := &n.health, n.facts.Load()
+	due := n.next
 	n.next = h.age(now, o)
 	x := *was
 	x.checked = h.checked
@@ -217,6 +219,7 @@ func (n *Node) settleLocked(o *Options) change {
 		x.share = h.share(now, o)
 	}
 	c := change{node: n, from: was.state, state: x.state, reason: x.reason}
+	c.sooner = !n.next.IsZero() && (due.IsZero() || n.next.Before(due))
 	if c.moved = x.state != was.state || x.checked != was.checked; c.moved {
 		x.since = now
 	}
@@ -236,6 +239,9 @@ func (n *Node) settleLocked(o *Options) change {
 
 // tell logs and publishes a change. No lock may be held.
 func (f *Fleet) tell(c change) {
+	if c.any || c.sooner {
+		f.stir()
+	}
 	if !c.any {
 		return
 	}
@@ -243,7 +249,6 @@ func (f *Fleet) tell(c change) {
 	if f.observer != nil && c.state != c.from {
 		f.observer.NodeMoved(c.node.Name(), c.state)
 	}
-	f.stir()
 	f.publish()
 	if c.state == Ejected {
 		f.exercise(c.node)

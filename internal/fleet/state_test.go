@@ -276,3 +276,25 @@ func TestReasonOf_IsBoundedAndNamesNoAddress(t *testing.T) {
 		}
 	}
 }
+
+// The share of a node grows by time alone, however rarely it is asked.
+func TestState_ShareGrowsFromTheProofOn(t *testing.T) {
+	n := newFake(tagsOf(tagRow("a:latest", "d1", day)))
+	opts := Options{Interval: time.Hour, PsInterval: time.Hour, TagsInterval: time.Hour}
+	inBubble(t, opts, func(t *testing.T, f *Fleet) {
+		node := view(f).Node
+		n.set(func(n *fake) { n.mode = refuse })
+		f.Unreachable(node, syscall.ECONNREFUSED)
+		n.set(func(n *fake) { n.mode = nil })
+		until(t, f, Probation)
+		pass(time.Second)
+		f.Report(node, Outcome{Kind: OK, Model: key("a"), Resident: true, FirstFrame: time.Millisecond, Frames: 1, Took: time.Millisecond})
+		if v := view(f); v.State != Probation {
+			t.Fatalf("%v, want probation", v.State)
+		}
+		pass(31 * time.Second)
+		if v := view(f); v.State != Up {
+			t.Errorf("%v with a share of %v after 31s, want up", v.State, v.Share)
+		}
+	}, n)
+}
