@@ -34,7 +34,7 @@ func (f *Fleet) ageAll() (next time.Time) {
 		c := n.settleLocked(o)
 		due := n.next
 		n.mu.Unlock()
-		f.logChange(c)
+		f.noteChange(c)
 		changed = changed || c.any
 		if !due.IsZero() && (next.IsZero() || due.Before(next)) {
 			next = due

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -51,6 +52,32 @@ func TestObserver_HearsOfChecksAndOfChangesOfState(t *testing.T) {
 		}
 		if s.checks[CheckOK] == 0 || s.checks[CheckUnreachable] == 0 || len(s.checks) != 2 {
 			t.Errorf("checks: got %v", s.checks)
+		}
+	})
+}
+
+// What time alone changes is heard of like the rest.
+func TestObserver_HearsOfEachStateOfANodeThatComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := New(slog.New(slog.DiscardHandler)), new(seen)
+		defer f.Close()
+		f.Observe(s)
+		f.Configure([]NodeConfig{config("n1", newFake(tagsOf())), config("n2", newFake(tagsOf()))}, Options{})
+		pass(time.Second)
+		faults(f, view(f).Node, 5, Status5xx)
+		pass(30 * time.Second)
+		f.Report(view(f).Node, Outcome{Kind: OK, Took: time.Millisecond})
+		pass(time.Minute)
+		var moves []string
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, m := range s.moves {
+			if to, ok := strings.CutPrefix(m, "n1 "); ok {
+				moves = append(moves, to)
+			}
+		}
+		if got := strings.Join(moves, " "); got != "up ejected half_open probation up" {
+			t.Errorf("moves: got %s", got)
 		}
 	})
 }

@@ -245,19 +245,20 @@ func (f *Fleet) tell(c change) {
 	if !c.any {
 		return
 	}
-	f.logChange(c)
-	if f.observer != nil && c.state != c.from {
-		f.observer.NodeMoved(c.node.Name(), c.state)
-	}
+	f.noteChange(c)
 	f.publish()
 	if c.state == Ejected {
 		f.exercise(c.node)
 	}
 }
 
-func (f *Fleet) logChange(c change) {
+// noteChange logs and counts a change. No lock may be held.
+func (f *Fleet) noteChange(c change) {
 	if !c.moved {
 		return
+	}
+	if f.observer != nil && c.state != c.from {
+		f.observer.NodeMoved(c.node.Name(), c.state)
 	}
 	level := slog.LevelInfo
 	attrs := append(make([]slog.Attr, 0, 4),
