@@ -326,7 +326,7 @@ func (o *Order) Done(err error) {
 	q.forgetLocked(snap)
 	ready := q.dispatchLocked(snap)
 	q.preloadLocked(snap) // the node may have another one to load
-	if o.Reason == ReasonPreload && err != nil && !q.stopping {
+	if err != nil && !q.stopping && q.preloadedLocked(o.Node, o.Model) {
 		time.AfterFunc(preloadAgain, q.fleetChanged) // nobody else asks for it
 	}
 	q.forgetRunnerLocked(o.key)

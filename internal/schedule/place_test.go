@@ -218,6 +218,30 @@ func TestPreload_SeveralOfANodeOneAfterAnotherAndAgainAfterAFailure(t *testing.T
 	})
 }
 
+// A client's call may have the model loaded meanwhile, and fail, too.
+func TestPreload_IsOrderedAgainAfterALoadForACallHasFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newWorkshop(t, nodes(1, 1), "a")
+		s.queue.Configure(Options{Preloads: []Preload{{Node: "n0", Model: "a"}}})
+		s.next().Done(errors.New("no memory"))
+		time.Sleep(preloadAgain / 2)
+		events, grants := make(chan string, 1), make(chan *Grant, 1)
+		wait(t.Context(), s.queue, Ask{Model: "a"}, "call", events, grants)
+		o := s.next()
+		if o == nil || o.Reason != ReasonFirst {
+			t.Fatalf("order %+v, want one for the call", o)
+		}
+		o.Done(errors.New("no memory"))
+		if got := <-events; got != "call: no memory" {
+			t.Fatalf("%q, want the failure", got)
+		}
+		time.Sleep(preloadAgain + time.Second)
+		if o := s.next(); o == nil || o.Reason != ReasonPreload {
+			t.Errorf("order %+v after a while, want it again", o)
+		}
+	})
+}
+
 func TestPreload_NothingIsOrderedAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newWorkshop(t, nodes(1, 1), "a", "b")
