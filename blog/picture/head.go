@@ -28,6 +28,8 @@ func readJPEGHead(b []byte) jpegHead {
 			continue
 		case marker == 0xd9 || marker == 0xda: // the end, or a scan
 			return head
+		case marker == 0: // the decoder takes it for rubbish, without a length
+			return head
 		}
 		length := int(binary.BigEndian.Uint16(b[i+2:]))
 		if length < 2 || i+2+length > len(b) {

@@ -13,6 +13,7 @@ import (
 	"image/jpeg"
 	"image/png"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -273,6 +274,17 @@ func TestTake_RefusesBombsBeforeDecodingThem(t *testing.T) {
 		binary.BigEndian.PutUint16(photo[at+7:], w)
 		return photo
 	}
+	// Go's decoder reads on behind a marker of zero, also what its length would skip: the head of a progressive
+	// JPEG, and later a segment that carries one of another kind.
+	hidden := jpegHead(0xc2, 5000, 4000)
+	at := bytes.Index(hidden, []byte{0xff, 0xc2})
+	length := int(binary.BigEndian.Uint16(hidden[at+2:])) + 2
+	frame := slices.Clone(hidden[at : at+length])
+	bait := slices.Clone(frame)
+	bait[1] = 0xc0
+	comment := binary.BigEndian.AppendUint16([]byte{0xff, 0xfe}, uint16(2+len(bait)))
+	skipped := binary.BigEndian.AppendUint16([]byte{0xff, 0x00}, uint16(2+len(frame)+len(comment)))
+	hidden = slices.Concat(hidden[:at], skipped, frame, comment, bait, hidden[at+length:])
 	// A frame of a GIF with all pixels alike is a few hundred bytes.
 	large := gifOf(t, 100, 700)
 	wide := gifOf(t, 1, 8)
@@ -289,6 +301,7 @@ func TestTake_RefusesBombsBeforeDecodingThem(t *testing.T) {
 		"JPEG, progressive, 20 million":     {jpegHead(0xc2, 5000, 4000), ErrPixels},
 		"JPEG, 20 million":                  {jpegHead(0xc0, 500, 400), ErrDamaged}, // it would be decoded
 		"JPEG, progressive, after rubbish":  {append([]byte("\xff\xd8\xff\xfe\x00\x02rubbish"), jpegHead(0xc2, 5000, 4000)[2:]...), ErrPixels},
+		"JPEG, progressive, behind a zero":  {hidden, ErrPixels},
 		"GIF, many frames":                  {gifOf(t, FrameLimit+1, 1), ErrPixels},
 		"GIF, 49 million in all its frames": {large, ErrPixels},
 		"GIF, wide":                         {wide, ErrPixels},
