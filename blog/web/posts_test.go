@@ -6,6 +6,7 @@ import (
 	"image"
 	"image/png"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -158,6 +159,11 @@ func TestTags_AreCountedAndHaveOneAddress(t *testing.T) {
 	}
 	if w := b.get("/tag/%20C++%20%20&%20%3CB%3E"); w.Code != http.StatusMovedPermanently || w.Header().Get("Location") != "/tag/c++%20&%20%3Cb%3E" {
 		t.Errorf("another spelling: %d to %q", w.Code, w.Header().Get("Location"))
+	}
+	// Lower case puts letter and mark together that upper case has apart.
+	b.written(blog.Post{Title: "c", Tags: []string{"J\u030cAN"}}, noon)
+	if got := titlesOf(b.page("/tag/" + url.PathEscape("\u01f0an"))); !slices.Equal(got, []string{"c"}) {
+		t.Errorf("posts of a tag with a mark: %q", got)
 	}
 	for _, absent := range []string{"/tag/absent", "/tag/", "/tag/%2F", "/tag/" + strings.Repeat("x", 5000), "/tag/%ff%00"} {
 		if w := b.get(absent); w.Code != http.StatusNotFound && w.Code != http.StatusMovedPermanently {
