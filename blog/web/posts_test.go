@@ -124,6 +124,32 @@ func TestPost_DraftIsForAuthorsOnly(t *testing.T) {
 	}
 }
 
+// The way to a draft has its title in it, and changes with it: who keeps it tells others the title, or goes round
+// in circles once the title is what it was.
+func TestPost_WayToItsAddressIsKeptByNobody(t *testing.T) {
+	b := newBlog(t, Options{})
+	draft := b.written(blog.Post{Title: "Not yet", Draft: true}, noon)
+	public := b.written(blog.Post{Title: "Now"}, noon)
+	cookie, session := b.signedIn()
+	for name, c := range map[string]struct {
+		post    blog.Post
+		headers []string
+		want    string
+	}{
+		"a draft, for its author": {draft, []string{cookie, session}, "no-store"},
+		"a post, for its author":  {public, []string{cookie, session}, "no-store"},
+		"a post, for its readers": {public, nil, "no-cache"},
+	} {
+		w := b.get(fmt.Sprintf("/post/%d", c.post.ID), c.headers...)
+		if w.Code != http.StatusMovedPermanently || w.Header().Get("Cache-Control") != c.want {
+			t.Errorf("%s: %d with Cache-Control %q, want 301 with %q", name, w.Code, w.Header().Get("Cache-Control"), c.want)
+		}
+		if vary := w.Header().Get("Vary"); vary != "Cookie" {
+			t.Errorf("%s: Vary is %q, want Cookie", name, vary)
+		}
+	}
+}
+
 func TestPost_TitleIsNeverTranslated(t *testing.T) {
 	b := newBlog(t, Options{})
 	p := b.written(blog.Post{Title: "About"}, noon)
