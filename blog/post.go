@@ -19,6 +19,7 @@ const (
 	TagLimit   = 40      // characters of one
 	TagsLimit  = 20      // of one post
 	slugLimit  = 80      // characters
+	slugTaken  = "edit"  // at a post's path with it is the form for its authors
 )
 
 // A Post is a draft or what readers see. Times are UTC, exact to the microsecond.
@@ -82,6 +83,9 @@ func (p *Post) Prepare(now time.Time) error {
 	}
 	if p.Slug = Slug(p.Slug); p.Slug == "" {
 		p.Slug = Slug(p.Title)
+	}
+	if p.Slug == slugTaken {
+		p.Slug += "-post"
 	}
 	var err error
 	if p.HTML, p.Text, err = Render(p.Body); err != nil {

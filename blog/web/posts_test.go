@@ -150,6 +150,16 @@ func TestPost_WayToItsAddressIsKeptByNobody(t *testing.T) {
 	}
 }
 
+func TestPost_IsReadWhateverItsTitle(t *testing.T) {
+	b := newBlog(t, Options{})
+	for _, title := range []string{"Edit", "edit!", "Delete", "Restore", "Summary", "Ask"} {
+		p := b.written(blog.Post{Title: title, Body: "text of " + title}, noon)
+		if w := b.get(p.Path()); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "text of "+title) {
+			t.Errorf("a reader of %q at %s: %d to %q, want 200", title, p.Path(), w.Code, w.Header().Get("Location"))
+		}
+	}
+}
+
 func TestPost_TitleIsNeverTranslated(t *testing.T) {
 	b := newBlog(t, Options{})
 	p := b.written(blog.Post{Title: "About"}, noon)
