@@ -316,6 +316,37 @@ func TestTake_RefusesBombsBeforeDecodingThem(t *testing.T) {
 	}
 }
 
+// Go's decoder does not read all extensions by the lengths of their blocks: what it takes for a frame must not be
+// what the count takes for the inside of an extension.
+func TestMeasureGIF_CountsWhatTheDecoderReads(t *testing.T) {
+	var b bytes.Buffer
+	if err := gif.Encode(&b, image.NewPaletted(image.Rect(0, 0, 8, 8), color.Palette{color.Black, color.White}), nil); err != nil {
+		t.Fatal(err)
+	}
+	plain := b.Bytes()
+	begin := 13 + colourTable(plain[10])
+	head, frame := plain[:begin], plain[begin:len(plain)-1]
+	// A comment for the decoder; for who is still inside a block up to its length, the end of that, and then a comment.
+	rejoin := []byte("\x21\xfe\x03\x00\x21\xfe\x00")
+	filler := make([]byte, 31)
+	for name, hidden := range map[string][]byte{
+		"none":                         nil,
+		"in a comment":                 slices.Concat([]byte{0x21, 0xfe, byte(len(frame))}, frame, []byte{0}),
+		"behind a text":                slices.Concat([]byte{0x21, 0x01, byte(12 + 1 + len(frame) + 3)}, filler[:12], []byte{0}, frame, rejoin),
+		"behind an application's none": slices.Concat([]byte{0x21, 0xff, 0, 0x21, 0xfe, byte(31 + 1 + len(frame) + 3)}, filler, []byte{0}, frame, rejoin),
+	} {
+		content := slices.Concat(head, hidden, frame, []byte{0x3b})
+		decoded, err := gif.DecodeAll(bytes.NewReader(content))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if frames, pixels := measureGIF(content); frames != len(decoded.Image) || pixels != 64*frames {
+			t.Errorf("a frame %s: counted %d frames, %d pixels; the decoder reads %d", name, frames, pixels, len(decoded.Image))
+		}
+	}
+}
+
 func TestTake_RefusesWhatIsNoImage(t *testing.T) {
 	photo, drawing := jpegOf(t, quarters(64, 64)), pngOf(t, quarters(64, 64))
 	for name, c := range map[string]struct {
