@@ -15,6 +15,9 @@ import (
 // fileLimit is the most bytes of a post's file: its body and generous front matter.
 const fileLimit = BodyLimit + 64<<10
 
+// idLimit is the highest id that a file keeps: far enough from that of the database for all posts to come.
+const idLimit = 1 << 53
+
 // Imported counts what Import did with the files of posts, and the images that it read.
 type Imported struct{ Created, Updated, Unchanged, Images int }
 
@@ -139,10 +142,13 @@ func (i *importing) post(ctx context.Context, root *os.Root, path string) error 
 		return err
 	}
 	author := i.author
-	if meta.Author != "" && meta.Author != author.Name {
+	if meta.Author != "" && strings.ToLower(meta.Author) != author.Name {
 		if author, err = authorNamed(ctx, i.store, meta.Author, i.now); err != nil {
 			return err
 		}
+	}
+	if meta.ID < 0 || meta.ID > idLimit {
+		meta.ID = 0 // no address has it, or the next post would find none
 	}
 	p := Post{
 		ID: meta.ID, Title: meta.Title, Slug: meta.Slug, Body: body, Tags: meta.Tags, Author: author.ID, Draft: meta.Draft,
@@ -267,9 +273,11 @@ func (i *importing) update(ctx context.Context, stored, p Post, meta frontMatter
 func storable(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 func authorNamed(ctx context.Context, s Store, name string, now time.Time) (Author, error) {
+	shown := name
+	name = strings.ToLower(name) // as they sign in
 	a, err := s.AuthorByName(ctx, name)
 	if errors.Is(err, ErrNotFound) {
-		return s.CreateAuthor(ctx, Author{Name: name, Shown: name, Created: now})
+		return s.CreateAuthor(ctx, Author{Name: name, Shown: shown, Created: now})
 	}
 	return a, err
 }

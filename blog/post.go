@@ -19,6 +19,7 @@ const (
 	TagLimit   = 40      // characters of one
 	TagsLimit  = 20      // of one post
 	slugLimit  = 80      // characters
+	slugTaken  = "edit"  // at a post's path with it is the form for its authors
 )
 
 // A Post is a draft or what readers see. Times are UTC, exact to the microsecond.
@@ -83,6 +84,9 @@ func (p *Post) Prepare(now time.Time) error {
 	if p.Slug = Slug(p.Slug); p.Slug == "" {
 		p.Slug = Slug(p.Title)
 	}
+	if p.Slug == slugTaken {
+		p.Slug += "-post"
+	}
 	var err error
 	if p.HTML, p.Text, err = Render(p.Body); err != nil {
 		return err
@@ -121,7 +125,8 @@ func NormalizeTags(tags []string) []string {
 	for _, tag := range tags {
 		// A slash would end a tag's address, a comma separates tags where they are typed.
 		tag = strings.NewReplacer("/", " ", ",", " ", "#", " ").Replace(clean(tag))
-		if tag = strings.ToLower(strings.Join(strings.Fields(tag), " ")); tag != "" {
+		// Composed again: some letters with a mark are one character in lower case only.
+		if tag = norm.NFC.String(strings.ToLower(strings.Join(strings.Fields(tag), " "))); tag != "" {
 			out = append(out, tag)
 		}
 	}
@@ -137,7 +142,8 @@ func Slug(title string) string {
 	}
 	var b strings.Builder
 	n, gap := 0, false
-	for _, r := range strings.ToLower(norm.NFKC.String(title)) {
+	// Composed again: some letters with a mark are one character in lower case only, and a slug is its own slug.
+	for _, r := range norm.NFKC.String(strings.ToLower(norm.NFKC.String(title))) {
 		if !unicode.IsLetter(r) && !unicode.IsNumber(r) && !(n > 0 && !gap && unicode.Is(unicode.M, r)) {
 			gap = true
 			continue

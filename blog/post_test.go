@@ -63,6 +63,7 @@ func TestPrepare_NormalizesAndDates(t *testing.T) {
 func TestSlug(t *testing.T) {
 	for title, want := range map[string]string{
 		"Hello, World!": "hello-world", "  C++ & Go  ": "c-go", "北京 小博客": "北京-小博客", "": "", "🚀!": "post", "Ünï": "ünï",
+		"J\u030can": "\u01f0an", "H\u0331 T\u0308": "\u1e96-\u1e97",
 		"../../etc/passwd": "etc-passwd", "हिन्दी": "हिन्दी", strings.Repeat("ab ", 60): strings.TrimSuffix(strings.Repeat("ab-", 27), "-"),
 	} {
 		if got := Slug(title); got != want {
@@ -70,6 +71,21 @@ func TestSlug(t *testing.T) {
 		}
 		if again := Slug(Slug(title)); again != Slug(title) {
 			t.Errorf("Slug(%q) is not its own slug: %q", title, again)
+		}
+	}
+}
+
+func TestNormalizeTags_AreTheirOwnTags(t *testing.T) {
+	for tag, want := range map[string]string{
+		" Go  Lang ": "go lang", "a/b": "a b", "日记": "日记", "e\u0301": "\u00e9",
+		"J\u030can": "\u01f0an", "H\u0331": "\u1e96", // together only in lower case
+	} {
+		got := NormalizeTags([]string{tag})
+		if !slices.Equal(got, []string{want}) {
+			t.Errorf("NormalizeTags(%+q) = %+q, want %+q", tag, got, want)
+		}
+		if again := NormalizeTags(got); !slices.Equal(again, got) {
+			t.Errorf("NormalizeTags(%+q) is not its own tag: %+q", tag, again)
 		}
 	}
 }

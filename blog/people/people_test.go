@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-ollama/caddy-ollama/blog"
 	"github.com/caddy-ollama/caddy-ollama/blog/store"
+	"github.com/caddy-ollama/caddy-ollama/internal/pgtest"
 )
 
 var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
@@ -87,6 +88,24 @@ func TestLogin_SaysNotWhatIsWrong(t *testing.T) {
 		// From an address each: this is not about waiting.
 		if _, err := p.Login(t.Context(), c.name, c.password, string(rune('a'+i)), noon); !errors.Is(err, ErrWrong) {
 			t.Errorf("%s with %.20q: got error %v, want %v", c.name, c.password, err, ErrWrong)
+		}
+	}
+}
+
+// PostgreSQL takes no such text, which is not the database's fault.
+func TestLogin_OfWhatIsNoNameIsWrong(t *testing.T) {
+	s, err := store.OpenPostgres(pgtest.Start(t).Database())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"", "a\x00b", "\xff", "ann lee"} {
+		address := fmt.Sprint("192.0.2.", i)
+		if _, err := New(s).Login(t.Context(), name, secret, address, noon); !errors.Is(err, ErrWrong) {
+			t.Errorf("login of %q: %v, want %v", name, err, ErrWrong)
 		}
 	}
 }

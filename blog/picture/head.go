@@ -28,6 +28,8 @@ func readJPEGHead(b []byte) jpegHead {
 			continue
 		case marker == 0xd9 || marker == 0xda: // the end, or a scan
 			return head
+		case marker == 0: // the decoder takes it for rubbish, without a length
+			return head
 		}
 		length := int(binary.BigEndian.Uint16(b[i+2:]))
 		if length < 2 || i+2+length > len(b) {
@@ -86,7 +88,7 @@ func measureGIF(b []byte) (frames, pixels int) {
 	for i < len(b) {
 		switch b[i] {
 		case 0x21: // an extension
-			i = skipBlocks(b, i+2)
+			i = skipExtension(b, i+1)
 		case 0x2c: // a frame
 			if i+10 > len(b) {
 				return frames, pixels
@@ -99,6 +101,20 @@ func measureGIF(b []byte) (frames, pixels int) {
 		}
 	}
 	return frames, pixels
+}
+
+// skipExtension is where the extension whose kind is at i ends for image/gif, which does not read all by the
+// lengths of their blocks: what it takes for a frame has to be counted.
+func skipExtension(b []byte, i int) int {
+	switch {
+	case i+1 >= len(b):
+		return len(b)
+	case b[i] == 0x01: // a text: a block of 12, whatever its length says
+		return skipBlocks(b, i+14)
+	case b[i] == 0xff: // of an application: its first block is not the end, even if it is empty
+		return skipBlocks(b, i+2+int(b[i+1]))
+	}
+	return skipBlocks(b, i+1)
 }
 
 // colourTable is the length of the table that a byte of flags announces.

@@ -13,6 +13,7 @@ import (
 	"image/jpeg"
 	"image/png"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -273,6 +274,17 @@ func TestTake_RefusesBombsBeforeDecodingThem(t *testing.T) {
 		binary.BigEndian.PutUint16(photo[at+7:], w)
 		return photo
 	}
+	// Go's decoder reads on behind a marker of zero, also what its length would skip: the head of a progressive
+	// JPEG, and later a segment that carries one of another kind.
+	hidden := jpegHead(0xc2, 5000, 4000)
+	at := bytes.Index(hidden, []byte{0xff, 0xc2})
+	length := int(binary.BigEndian.Uint16(hidden[at+2:])) + 2
+	frame := slices.Clone(hidden[at : at+length])
+	bait := slices.Clone(frame)
+	bait[1] = 0xc0
+	comment := binary.BigEndian.AppendUint16([]byte{0xff, 0xfe}, uint16(2+len(bait)))
+	skipped := binary.BigEndian.AppendUint16([]byte{0xff, 0x00}, uint16(2+len(frame)+len(comment)))
+	hidden = slices.Concat(hidden[:at], skipped, frame, comment, bait, hidden[at+length:])
 	// A frame of a GIF with all pixels alike is a few hundred bytes.
 	large := gifOf(t, 100, 700)
 	wide := gifOf(t, 1, 8)
@@ -289,6 +301,7 @@ func TestTake_RefusesBombsBeforeDecodingThem(t *testing.T) {
 		"JPEG, progressive, 20 million":     {jpegHead(0xc2, 5000, 4000), ErrPixels},
 		"JPEG, 20 million":                  {jpegHead(0xc0, 500, 400), ErrDamaged}, // it would be decoded
 		"JPEG, progressive, after rubbish":  {append([]byte("\xff\xd8\xff\xfe\x00\x02rubbish"), jpegHead(0xc2, 5000, 4000)[2:]...), ErrPixels},
+		"JPEG, progressive, behind a zero":  {hidden, ErrPixels},
 		"GIF, many frames":                  {gifOf(t, FrameLimit+1, 1), ErrPixels},
 		"GIF, 49 million in all its frames": {large, ErrPixels},
 		"GIF, wide":                         {wide, ErrPixels},
@@ -300,6 +313,37 @@ func TestTake_RefusesBombsBeforeDecodingThem(t *testing.T) {
 	}
 	if len(large) > 1<<20 {
 		t.Errorf("the bomb has %d bytes", len(large))
+	}
+}
+
+// Go's decoder does not read all extensions by the lengths of their blocks: what it takes for a frame must not be
+// what the count takes for the inside of an extension.
+func TestMeasureGIF_CountsWhatTheDecoderReads(t *testing.T) {
+	var b bytes.Buffer
+	if err := gif.Encode(&b, image.NewPaletted(image.Rect(0, 0, 8, 8), color.Palette{color.Black, color.White}), nil); err != nil {
+		t.Fatal(err)
+	}
+	plain := b.Bytes()
+	begin := 13 + colourTable(plain[10])
+	head, frame := plain[:begin], plain[begin:len(plain)-1]
+	// A comment for the decoder; for who is still inside a block up to its length, the end of that, and then a comment.
+	rejoin := []byte("\x21\xfe\x03\x00\x21\xfe\x00")
+	filler := make([]byte, 31)
+	for name, hidden := range map[string][]byte{
+		"none":                         nil,
+		"in a comment":                 slices.Concat([]byte{0x21, 0xfe, byte(len(frame))}, frame, []byte{0}),
+		"behind a text":                slices.Concat([]byte{0x21, 0x01, byte(12 + 1 + len(frame) + 3)}, filler[:12], []byte{0}, frame, rejoin),
+		"behind an application's none": slices.Concat([]byte{0x21, 0xff, 0, 0x21, 0xfe, byte(31 + 1 + len(frame) + 3)}, filler, []byte{0}, frame, rejoin),
+	} {
+		content := slices.Concat(head, hidden, frame, []byte{0x3b})
+		decoded, err := gif.DecodeAll(bytes.NewReader(content))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if frames, pixels := measureGIF(content); frames != len(decoded.Image) || pixels != 64*frames {
+			t.Errorf("a frame %s: counted %d frames, %d pixels; the decoder reads %d", name, frames, pixels, len(decoded.Image))
+		}
 	}
 }
 

@@ -166,6 +166,46 @@ func TestImport_OfElsewhere(t *testing.T) {
 	}
 }
 
+// An id below 1 is no address, and behind the highest one there is no other.
+func TestImport_LeavesIDsThatNoPostCanHave(t *testing.T) {
+	for _, id := range []string{"-5", "9223372036854775807"} {
+		s := openFile(t, filepath.Join(t.TempDir(), "blog.db"))
+		if _, err := importInto(t, s, map[string]string{"a.md": "---\ntitle: Imported\nid: " + id + "\n---\n"}); err != nil {
+			t.Fatalf("id %s: %v", id, err)
+		}
+		later := blog.Post{Title: "Later", Author: 1}
+		if err := later.Prepare(noon); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.CreatePost(t.Context(), later); err != nil {
+			t.Errorf("the next post after id %s: %v", id, err)
+		}
+		if all := everything(t, s); len(all) == 0 || all[0].Title != "Imported" || all[0].ID != 1 {
+			t.Errorf("id %s: the blog has %+v", id, all)
+		}
+	}
+}
+
+func TestImport_KnowsAuthorsInWhateverCase(t *testing.T) {
+	s := openFile(t, filepath.Join(t.TempDir(), "blog.db"))
+	bob := author(t, s, "bob")
+	if _, err := importInto(t, s, map[string]string{
+		"a.md": "---\ntitle: Of Bob\nauthor: Bob\n---\n",
+		"b.md": "---\ntitle: Of Eve\nauthor: Eve\n---\n",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	eve, err := s.AuthorByName(t.Context(), "eve")
+	if err != nil || eve.Shown != "Eve" {
+		t.Errorf("the new author is %+v, %v; want eve, shown as Eve", eve, err)
+	}
+	for _, p := range everything(t, s) {
+		if want := map[string]int64{"Of Bob": bob.ID, "Of Eve": eve.ID}[p.Title]; p.Author != want {
+			t.Errorf("%s is author %d's, want %d", p.Title, p.Author, want)
+		}
+	}
+}
+
 func TestImport_SaysWhichFileIsWrong(t *testing.T) {
 	for name, c := range map[string]struct{ file, content, want string }{
 		"no front matter":   {"posts/bad.md", "text", "posts/bad.md: does not begin with front matter"},

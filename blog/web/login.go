@@ -17,8 +17,8 @@ import (
 func (h *Handler) authorRoutes() {
 	h.reader("GET /login", "login", h.loginForm)
 	h.reader("POST /login", "login", h.login)
-	h.reader("GET /login/link", "login_link", h.linkForm)
-	h.reader("POST /login/link", "login_link", h.useLink)
+	h.reader("GET "+linkPath, "login_link", h.linkForm)
+	h.reader("POST "+linkPath, "login_link", h.useLink)
 	h.reader("POST /logout", "logout", h.logout)
 	h.authorOnly("GET /password", "password", h.passwordForm)
 	h.authorOnly("POST /password", "password", h.setPassword)
@@ -37,6 +37,9 @@ func (h *Handler) authorRoutes() {
 	h.authorOnly("POST /images", "upload", h.upload)
 	h.reader("GET /images/{name}", "image", h.image)
 }
+
+// linkPath is where one-time links lead, with their token behind it.
+const linkPath = "/login/link"
 
 // smallForm is the most bytes of a form that anybody may send.
 const smallForm = 16 << 10

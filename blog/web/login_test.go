@@ -130,6 +130,16 @@ func TestLink_IsUsedByTheButtonOnly(t *testing.T) {
 	}
 }
 
+// What the page loads is in logs with the address that it was loaded from.
+func TestLink_TokenIsNotInReferer(t *testing.T) {
+	d := newDesk(t)
+	for path, want := range map[string]string{"/login/link?token=secret": "strict-origin", "/": "same-origin"} {
+		if got := d.reader().get(path).Header["Referrer-Policy"]; len(got) != 1 || got[0] != want {
+			t.Errorf("%s: Referrer-Policy is %q, want %q", path, got, want)
+		}
+	}
+}
+
 func TestLogout_EndsTheSession(t *testing.T) {
 	d := newDesk(t)
 	b := d.author()

@@ -89,6 +89,19 @@ func TestPage_RefusesOtherMethods(t *testing.T) {
 	wantContains(t, "the page", b.ask("POST", "/tags").Body.String(), "That cannot be done here", `<a href="/">To the first page</a>`)
 }
 
+func TestHead_IsCountedAsAnswered(t *testing.T) {
+	seen := &observed{}
+	b := newBlog(t, Options{Observer: seen})
+	for _, path := range []string{"/", "/robots.txt", "/sitemap.xml", "/sitemap-posts.xml", "/feed.xml", "/favicon.svg"} {
+		if w := b.ask("HEAD", path); w.Code != http.StatusOK || w.Body.Len() > 0 {
+			t.Errorf("HEAD %s: %d with %d bytes, want 200 with none", path, w.Code, w.Body.Len())
+		}
+		if last := seen.served[len(seen.served)-1]; !strings.HasSuffix(last, " OK") {
+			t.Errorf("HEAD %s is counted as %q, want OK", path, last)
+		}
+	}
+}
+
 // observed remembers what an Observer is told.
 type observed struct{ served, failed []string }
 

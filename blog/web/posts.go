@@ -117,6 +117,13 @@ func (h *Handler) post(w http.ResponseWriter, v *visit) error {
 		return err
 	}
 	if v.URL.Path != p.Path() {
+		// A 301 may be kept by anybody who is not told otherwise: the slug of a draft is its title, and one that
+		// was changed and changed back would lead round in circles.
+		w.Header().Set("Vary", "Cookie")
+		w.Header().Set("Cache-Control", "no-cache")
+		if v.author != nil {
+			w.Header().Set("Cache-Control", "no-store")
+		}
 		http.Redirect(w, v.Request, (&url.URL{Path: p.Path()}).EscapedPath(), http.StatusMovedPermanently)
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"image"
 	"image/png"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -123,6 +124,42 @@ func TestPost_DraftIsForAuthorsOnly(t *testing.T) {
 	}
 }
 
+// The way to a draft has its title in it, and changes with it: who keeps it tells others the title, or goes round
+// in circles once the title is what it was.
+func TestPost_WayToItsAddressIsKeptByNobody(t *testing.T) {
+	b := newBlog(t, Options{})
+	draft := b.written(blog.Post{Title: "Not yet", Draft: true}, noon)
+	public := b.written(blog.Post{Title: "Now"}, noon)
+	cookie, session := b.signedIn()
+	for name, c := range map[string]struct {
+		post    blog.Post
+		headers []string
+		want    string
+	}{
+		"a draft, for its author": {draft, []string{cookie, session}, "no-store"},
+		"a post, for its author":  {public, []string{cookie, session}, "no-store"},
+		"a post, for its readers": {public, nil, "no-cache"},
+	} {
+		w := b.get(fmt.Sprintf("/post/%d", c.post.ID), c.headers...)
+		if w.Code != http.StatusMovedPermanently || w.Header().Get("Cache-Control") != c.want {
+			t.Errorf("%s: %d with Cache-Control %q, want 301 with %q", name, w.Code, w.Header().Get("Cache-Control"), c.want)
+		}
+		if vary := w.Header().Get("Vary"); vary != "Cookie" {
+			t.Errorf("%s: Vary is %q, want Cookie", name, vary)
+		}
+	}
+}
+
+func TestPost_IsReadWhateverItsTitle(t *testing.T) {
+	b := newBlog(t, Options{})
+	for _, title := range []string{"Edit", "edit!", "Delete", "Restore", "Summary", "Ask"} {
+		p := b.written(blog.Post{Title: title, Body: "text of " + title}, noon)
+		if w := b.get(p.Path()); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "text of "+title) {
+			t.Errorf("a reader of %q at %s: %d to %q, want 200", title, p.Path(), w.Code, w.Header().Get("Location"))
+		}
+	}
+}
+
 func TestPost_TitleIsNeverTranslated(t *testing.T) {
 	b := newBlog(t, Options{})
 	p := b.written(blog.Post{Title: "About"}, noon)
@@ -158,6 +195,11 @@ func TestTags_AreCountedAndHaveOneAddress(t *testing.T) {
 	}
 	if w := b.get("/tag/%20C++%20%20&%20%3CB%3E"); w.Code != http.StatusMovedPermanently || w.Header().Get("Location") != "/tag/c++%20&%20%3Cb%3E" {
 		t.Errorf("another spelling: %d to %q", w.Code, w.Header().Get("Location"))
+	}
+	// Lower case puts letter and mark together that upper case has apart.
+	b.written(blog.Post{Title: "c", Tags: []string{"J\u030cAN"}}, noon)
+	if got := titlesOf(b.page("/tag/" + url.PathEscape("\u01f0an"))); !slices.Equal(got, []string{"c"}) {
+		t.Errorf("posts of a tag with a mark: %q", got)
 	}
 	for _, absent := range []string{"/tag/absent", "/tag/", "/tag/%2F", "/tag/" + strings.Repeat("x", 5000), "/tag/%ff%00"} {
 		if w := b.get(absent); w.Code != http.StatusNotFound && w.Code != http.StatusMovedPermanently {

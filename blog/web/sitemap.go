@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/xml"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 
@@ -63,6 +62,7 @@ func (h *Handler) sitemapPosts(w http.ResponseWriter, v *visit) error {
 			w.Header().Set("Content-Type", "application/xml; charset=utf-8")
 			w.Header().Set("Cache-Control", "no-cache")
 			if v.Method == http.MethodHead {
+				w.WriteHeader(http.StatusOK) // or it would count as a client that left
 				return nil
 			}
 			part.WriteString(xmlHeader + `<urlset xmlns="` + sitemapSpec + `">` + "\n")
@@ -95,8 +95,6 @@ func (h *Handler) robots(w http.ResponseWriter, v *visit) error {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "public, max-age=3600")
 	body := "User-agent: *\nDisallow: /search\nDisallow: /login\nDisallow: /ai-inference\n\nSitemap: " + h.address(v.Request) + "/sitemap.xml\n"
-	if v.Method != http.MethodHead {
-		_, _ = io.WriteString(w, body)
-	}
+	sendTagged(w, v, http.StatusOK, []byte(body), "")
 	return nil
 }

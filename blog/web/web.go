@@ -114,6 +114,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head.Set("Content-Security-Policy", contentPolicy)
 	head.Set("X-Content-Type-Options", "nosniff")
 	head.Set("Referrer-Policy", "same-origin")
+	if r.URL.Path == linkPath {
+		// The address has a token that still works. Not no-referrer: browsers would send the form with no origin.
+		head.Set("Referrer-Policy", "strict-origin")
+	}
 	head.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.mux.ServeHTTP(w, r)
 }
