@@ -67,18 +67,19 @@ type survey struct {
 }
 
 // placeLocked gives a call a slot if a node has one for it: (nil, nil) if it must wait,
-// ErrNoNode (or ErrGone) if no node could ever serve it as things stand, the error of a load that failed.
-// While nodes have not been asked yet, such as those that a reload brings, any of them may turn out to:
-// that ends with their first round. Only if no other node could serve it, one that is ejected is tried. A model that is nowhere
-// is ordered to be loaded, and a further copy where that is worth it. held are the nodes that
-// are kept for calls that came before; nil if nobody waits.
+// ErrNoNode (or ErrGone) if no node could ever serve it as things stand, the error of a load that
+// failed. While nodes have not been asked yet, such as those that a reload brings, any of them may
+// turn out to serve it: that ends with their first round. Only if no other node could serve it, one
+// that is ejected is tried. A model that is nowhere is ordered to be loaded, and a further copy where
+// that is worth it. held are the nodes that are kept for calls that came before; nil if nobody waits.
 func (q *Queue) placeLocked(snap *fleet.Snapshot, ask *Ask, w *waiter, held map[*fleet.Node]*hold) (*Grant, error) {
 	m := snap.Models[ask.Model]
 	key := ask.runner()
-	if m == nil && !snap.Asked {
+	switch {
+	case m != nil:
+	case !snap.Asked:
 		return nil, nil
-	}
-	if m == nil {
+	default:
 		return nil, q.unknownLocked(key, w)
 	}
 	s := &q.survey
