@@ -13,7 +13,8 @@ import (
 
 // nodeSays answers inference with bytes as they stand.
 func nodeSays(text string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // else closing may reset the connection before the answer is read
 		conn, buffered, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			return
@@ -28,7 +29,8 @@ func nodeSays(text string) http.HandlerFunc {
 func TestMatrix_RareHTTPOfANodeIsUnderstoodOrItsFault(t *testing.T) {
 	const (
 		record = `{"model":"m","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":"x"},"done":true,"done_reason":"stop"}` + "\n"
-		head   = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n"
+		// It says that it closes: who asks while it does would have a lost connection, with no other node to ask.
+		head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/x-ndjson\r\n"
 	)
 	chunked := fmt.Sprintf("%x\r\n%s\r\n0\r\n", len(record), record)
 	whole := fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, len(record), record)
